@@ -1,0 +1,131 @@
+"""`engine.toml`: one frozen struct per section, one loader, unknown keys refused with their path."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from engine.contract import Name
+from engine.errors import ConfigError
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NonNegative = Annotated[int, msgspec.Meta(ge=0)]
+When = Literal["always", "anomalous", "never"]
+Backend = Literal["auto", "onnx", "openvino", "tensorrt", "triton"]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of a section: immutable and strict."""
+
+
+class Redis(Section):
+    """Where the streams are. `password_file` is read at start; REDIS_PASSWORD wins; neither is ever logged."""
+
+    url: str = "redis://127.0.0.1:6379/0"
+    prefix: Name = "engine"
+    cluster: Literal["auto", "on", "off"] = "auto"
+    password_file: str | None = None
+
+
+class Line(Section):
+    """One line of cameras and the bundle that watches it."""
+
+    name: Name
+    bundle: str
+
+
+class Batch(Section):
+    """Size-or-deadline batching; the deadline counts from the first frame of a batch."""
+
+    max_size: Positive = 8
+    max_wait_ms: NonNegative = 5
+
+
+class Delivery(Section):
+    """The delivery promise and its limits."""
+
+    claim_idle_ms: Positive = 30_000
+    max_deliveries: Positive = 5
+    max_age_ms: NonNegative = 0
+    max_frame_bytes: Positive = 33_554_432
+    max_pixels: Positive = 67_108_864
+    keep_frames: bool = False
+    frames_maxlen: NonNegative = 0
+
+
+class Publish(Section):
+    """What results carry, and how long streams are kept."""
+
+    mask: When = "anomalous"
+    map: When = "never"
+    results_maxlen: NonNegative = 100_000
+    dead_maxlen: NonNegative = 10_000
+
+
+class Runtime(Section):
+    """What executes the model."""
+
+    backend: Backend = "auto"
+    precision: Literal["auto", "fp32", "int8", "fp16"] = "auto"
+    threads: NonNegative = 0
+
+
+class Metrics(Section):
+    """Prometheus text, /healthz and /readyz on http://host:port; port 0 is off."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+
+
+class Config(Section):
+    """The whole of `engine.toml`."""
+
+    redis: Redis = Redis()
+    line: Annotated[tuple[Line, ...], msgspec.Meta(min_length=1)]
+    batch: Batch = Batch()
+    delivery: Delivery = Delivery()
+    publish: Publish = Publish()
+    runtime: Runtime = Runtime()
+    metrics: Metrics = Metrics()
+
+
+def load(path: str | Path) -> Config:
+    """Read `engine.toml`; relative bundle paths count from the file's folder.
+
+    Raises ConfigError with the file, the key's path, what was expected and what was found.
+    """
+    file = Path(path)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); give --config FILE") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    return parse(document, where=file)
+
+
+def parse(document: dict[str, Any], *, where: Path) -> Config:
+    """Check a parsed document; `where` names it in errors and anchors relative bundle paths."""
+    try:
+        config = msgspec.convert(document, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}; docs/operating.md lists every key") from None
+    names = [line.name for line in config.line]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{where}: line names must differ, but {', '.join(doubled)} stands twice")
+    base = where.parent
+    lines = tuple(msgspec.structs.replace(line, bundle=os.path.join(base, line.bundle)) for line in config.line)
+    return msgspec.structs.replace(config, line=lines)
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """`Expected int, got str - at $.batch.max_size` -> `batch.max_size: expected int, got str`."""
+    message, _, path = str(error).partition(" - at `$.")
+    key = path.rstrip("`")
+    if not key:
+        return message
+    return f"{key}: {message[:1].lower()}{message[1:]}"

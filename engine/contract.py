@@ -1,0 +1,151 @@
+"""Names, shapes and scales that trainers write and the runtime reads. Nothing here does I/O.
+
+The bundle's manifest (`bundle.json`) is the `Manifest` struct; the calibrated scale is `Scale`; the Triton and ONNX
+tensor names are the constants. Both sides import them from here, so that they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "bundle.json"
+
+# ONNX graph: uint8 RGB pictures in, either dense features or a distance grid out.
+INPUT_NAME = "image"  # (N, H, W, 3) uint8 RGB
+FEATURES_NAME = "features"  # (N, C, h, w) float32
+GRID_NAME = "grid"  # (N, h, w) float32 distances
+
+Precision = Literal["fp32", "fp16", "int8"]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of everything in a manifest: immutable, strict, refuses unknown keys."""
+
+
+class Scale(Struct, tag=False):
+    """A strictly increasing map from a raw score to (0, 1) with `threshold` at 0.5.
+
+    calibrated(r) = (1 + x / (1 + |x|)) / 2 with x = (r - threshold) / width. The algebraic sigmoid keeps its slope far
+    from the threshold, where a logistic one saturates and ties scores, so AUROC is the same before and after. Trainers
+    choose `width` = (threshold - median of good) / 4, which puts the median good picture at 0.1.
+    """
+
+    threshold: float
+    width: Annotated[float, msgspec.Meta(gt=0)]
+
+    def calibrated(self, raw: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Raw scores of any shape -> scores in (0, 1) of the same shape and dtype."""
+        x = (raw - self.threshold) / self.width
+        return 0.5 + 0.5 * x / (1 + np.abs(x))
+
+    def raw(self, calibrated: float) -> float:
+        """The raw score of a calibrated one in (0, 1): the inverse of `calibrated`."""
+        x = 2 * calibrated - 1
+        return self.threshold + self.width * x / (1 - abs(x))
+
+
+class Estimate(Struct):
+    """How one threshold was obtained: the calibration card.
+
+    `how` is `split-conformal` (a guarantee for exchangeable pictures), `k-fold` (empirical quantile over held-out
+    folds: an estimate) or `tail-fit` (fitted extreme-value tail over held-out folds: an estimate).
+    `interval` is the 95 % interval of the false-alarm rate that a new line of good pictures will show.
+    """
+
+    target_fpr: float
+    how: Literal["split-conformal", "k-fold", "tail-fit"]
+    guarantee: bool
+    n_images: int
+    folds: int
+    interval: tuple[float, float]
+    note: str
+
+
+class Calibration(Struct):
+    """Thresholds and scales of one executable precision, from good pictures only.
+
+    `review` is an optional second, lower image threshold (raw): between it and the reject threshold a frame's decision
+    is `review`.
+    """
+
+    image: Scale
+    pixel: Scale
+    image_estimate: Estimate
+    pixel_estimate: Estimate
+    review: float | None = None
+
+
+class File(Struct):
+    """A file of the bundle: `path` relative to its folder."""
+
+    path: str
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    bytes: int
+
+
+class Executable(Struct):
+    """One precision of the model: its network, its Gaussian and what they were calibrated to.
+
+    `network` is an ONNX file; `gaussian` a safetensors file of the packed per-position model
+    (`kernels.Gaussian`), absent where the network itself gives the distance grid. `data` lists files that the network
+    refers to (ONNX external data).
+    """
+
+    network: File
+    gaussian: File | None = None
+    data: tuple[File, ...] = ()
+    calibration: Calibration
+
+
+class Input(Struct):
+    """The picture a network takes: RGB, resized to (height, width) px; normalisation is inside the graph."""
+
+    height: int
+    width: int
+    colour: Literal["RGB"] = "RGB"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of 0..255 values, for the record
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class TrainingData(Struct):
+    """What the model was trained on."""
+
+    path: str
+    n_good: int
+    sha256: str  # over the sorted (name, content hash) pairs
+    height_range: tuple[int, int]
+    width_range: tuple[int, int]
+
+
+class Manifest(Struct):
+    """The content of `bundle.json`.
+
+    `smoothing_sigma_px` is the standard deviation of the Gaussian that smooths the map at input size. `settings` are
+    the trainer's, `report` what training measured (for people), `versions` of the libraries that made it.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Name
+    version: Name
+    method: str
+    input: Input
+    grid: tuple[int, int]
+    smoothing_sigma_px: float
+    executables: dict[Precision, Executable]
+    training: TrainingData
+    settings: dict[str, str | int | float | bool | None]
+    report: dict[str, float | int | str | None]
+    versions: dict[str, str]
+
+    @property
+    def model(self) -> str:
+        """NAME@VERSION, as results carry it."""
+        return f"{self.name}@{self.version}"

@@ -1,0 +1,73 @@
+"""From a grid of distances to a smooth map of the picture and its score.
+
+Bilinear upsampling and Gaussian smoothing are both linear and separable, so the two together are one small matrix per
+axis, computed once: map = Y @ grid @ X.T. The same matrices serve training, every backend and Triton, which is why
+their scores agree.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from engine.types import F32, F64
+
+
+class MapHead:
+    """Upsamples (h, w) grids to (H, W) maps, smooths them and takes the maximum as the picture's score.
+
+    `sigma_px` is the standard deviation of the smoothing in pixels of the (H, W) map; 0 turns it off.
+    """
+
+    def __init__(self, grid: tuple[int, int], height: int, width: int, sigma_px: float) -> None:
+        self.grid = grid
+        self.height = height
+        self.width = width
+        self._rows = operator(grid[0], height, sigma_px).astype(np.float32)  # (H, h)
+        self._columns_t = np.ascontiguousarray(operator(grid[1], width, sigma_px).T, dtype=np.float32)  # (w, W)
+
+    def __call__(self, grids: F32) -> tuple[F64, F32]:
+        """(N, h, w) float32 distances -> scores (N,) float64 and maps (N, H, W) float32."""
+        maps = self._rows @ grids @ self._columns_t  # (N, H, W)
+        return maps.max(axis=(1, 2), initial=-np.inf).astype(np.float64), maps
+
+
+def operator(cells: int, pixels: int, sigma_px: float) -> F64:
+    """The (pixels, cells) matrix of bilinear upsampling along one axis followed by Gaussian smoothing.
+
+    Its rows sum to one, so a constant grid stays constant.
+    """
+    return gaussian(pixels, sigma_px) @ bilinear(cells, pixels)
+
+
+def bilinear(cells: int, pixels: int) -> F64:
+    """(pixels, cells) linear interpolation at half-pixel centres, clamped at the borders (align_corners=False)."""
+    position = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
+    left = np.minimum(position.astype(np.int64), max(cells - 2, 0))
+    weight = position - left
+    matrix = np.zeros((pixels, cells))
+    rows = np.arange(pixels)
+    matrix[rows, left] += 1 - weight
+    matrix[rows, np.minimum(left + 1, cells - 1)] += weight
+    return matrix
+
+
+def gaussian(pixels: int, sigma_px: float) -> F64:
+    """(pixels, pixels) Gaussian smoothing cut at four sigma, mirrored at the borders (scipy's `reflect`)."""
+    if sigma_px == 0:
+        return np.eye(pixels)
+    radius = math.ceil(4 * sigma_px)
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2)
+    taps /= taps.sum()
+    matrix = np.zeros((pixels, pixels))
+    rows = np.arange(pixels)
+    for offset, tap in zip(range(-radius, radius + 1), taps, strict=True):
+        np.add.at(matrix, (rows, _mirror(rows + offset, pixels)), tap)
+    return matrix
+
+
+def _mirror(index: np.ndarray, pixels: int) -> np.ndarray:
+    """Fold indices back into 0..pixels-1 by reflection at the outer edges (d c b a | a b c d | d c b a)."""
+    folded = np.mod(index, 2 * pixels)
+    return np.where(folded < pixels, folded, 2 * pixels - 1 - folded)

@@ -1,0 +1,1 @@
+"""What executes a bundle: one `Predictor` per backend, chosen by `open_predictor`."""

@@ -1,0 +1,63 @@
+"""The seam between the pipeline and whatever runs the model, with an in-memory double beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from engine.types import F32, F64, U8
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """Uncalibrated output for a batch of N pictures.
+
+    `scores` (N,) float64, `maps` (N, H, W) float32 at the bundle's input size, `members` raw scores (N,) float64 of
+    each member model that ran.
+    """
+
+    scores: F64
+    maps: F32
+    members: Mapping[str, F64] = field(default_factory=dict)
+
+
+class Predictor(Protocol):
+    """Runs one bundle. Implementations are used from one thread at a time."""
+
+    @property
+    def backend(self) -> str:
+        """Its name, for logs and `engine doctor`: `onnx`, `openvino`, ..."""
+
+    @property
+    def precision(self) -> str:
+        """Which executable of the bundle it runs: `fp32`, `int8`, ..."""
+
+    def predict(self, images: U8) -> RawBatch:
+        """(N, H, W, 3) uint8 RGB at the bundle's input size -> raw scores and maps.
+
+        Raises BackendError when the runtime fails.
+        """
+
+    def close(self) -> None:
+        """Release the model; the predictor is not used afterwards."""
+
+
+class ConstantPredictor:
+    """The double: brightness is the anomaly. Deterministic, so tests can tell frames apart.
+
+    raw_map = mean over RGB / 255; raw_score = its maximum.
+    """
+
+    backend = "constant"
+    precision = "fp32"
+
+    def predict(self, images: U8) -> RawBatch:
+        """See `Predictor.predict`."""
+        maps = images.mean(axis=3, dtype=np.float32) / np.float32(255)  # (N, H, W)
+        return RawBatch(scores=maps.max(axis=(1, 2)).astype(np.float64), maps=maps)
+
+    def close(self) -> None:
+        """Nothing to release."""

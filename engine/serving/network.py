@@ -1,0 +1,46 @@
+"""The seam below a detector: a runtime that executes one ONNX network on the CPU, with a double beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.types import U8
+
+Array = npt.NDArray[np.float32]
+
+
+class Network(Protocol):
+    """Runs a bundle's network; used from one thread at a time."""
+
+    @property
+    def backend(self) -> str:
+        """`onnx`, `openvino`, ..."""
+
+    def run(self, images: U8) -> Sequence[Array]:
+        """(N, H, W, 3) uint8 RGB -> the graph's outputs in order.
+
+        The arrays stay valid until the next call. Raises BackendError when the runtime fails.
+        """
+
+    def close(self) -> None:
+        """Release the model."""
+
+
+class FunctionNetwork:
+    """The double: any function of the pictures."""
+
+    backend = "function"
+
+    def __init__(self, function: Callable[[U8], Sequence[Array]]) -> None:
+        self._function = function
+
+    def run(self, images: U8) -> Sequence[Array]:
+        """See `Network.run`."""
+        return self._function(images)
+
+    def close(self) -> None:
+        """Nothing to release."""

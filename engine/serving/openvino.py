@@ -1,0 +1,62 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.errors import BackendError, MissingExtraError
+from engine.serving.network import Array
+from engine.types import U8
+
+
+class OpenvinoNetwork:
+    """An ONNX file compiled by OpenVINO for the CPU with `threads` threads (0: all cores), in float32.
+
+    OpenVINO would pick bfloat16 by itself on CPUs that have it; scores must be the same on every machine, so the
+    precision is the graph's.
+    """
+
+    backend = "openvino"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        core = _core()
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            compiled = core.compile_model(core.read_model(path), "CPU", settings)
+            self._request = compiled.create_infer_request()
+        except Exception as error:  # OpenVINO raises RuntimeError and its own types; this is the edge
+            raise BackendError(f"{path}: OpenVINO cannot load it: {error}") from error
+        self._outputs = len(compiled.outputs)
+
+    def run(self, images: U8) -> Sequence[Array]:
+        """See `Network.run`."""
+        try:
+            self._request.infer([images], share_inputs=True)
+            return [self._request.get_output_tensor(i).data for i in range(self._outputs)]
+        except Exception as error:  # as above
+            raise BackendError(f"OpenVINO failed on a batch of shape {images.shape}: {error}") from error
+
+    def close(self) -> None:
+        """Release the compiled model."""
+        del self._request
+
+
+def available() -> bool:
+    """Whether the package is installed."""
+    try:
+        _core()
+    except MissingExtraError:
+        return False
+    return True
+
+
+def _core() -> Any:
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError("backend 'openvino'", "openvino") from None
+    return openvino.Core()
