@@ -66,16 +66,14 @@ def describe(path: Path, folder: Path) -> File:
 
 
 @contextmanager
-def writing(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
+def writing(path: str | Path) -> Iterator[Path]:
     """A scratch folder that becomes the bundle `path` when the block ends without an error.
 
-    Raises BundleError when `path` exists and is not a bundle (or `overwrite` is off), so that no other folder is ever
-    replaced.
+    Raises BundleError when `path` exists and is not a bundle, so that no other folder is ever replaced.
     """
     target = Path(path).resolve()
-    if target.exists() and not (overwrite and (target / MANIFEST_NAME).is_file()):
-        if not target.is_dir() or any(target.iterdir()):
-            raise BundleError(f"{target}: exists and is not a bundle; choose another --out, or remove it first")
+    if not _replaceable(target):
+        raise BundleError(f"{target}: exists and is not a bundle; choose another --out, or remove it first")
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -106,7 +104,9 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(f"{folder}: no bundle here (expected the file {path}); make one with `engine train`") from None
+        raise BundleError(
+            f"{folder}: no bundle here (expected the file {path}); make one with `engine train`"
+        ) from None
     try:
         head = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
@@ -120,7 +120,9 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         return msgspec.convert(head, Manifest)
     except msgspec.ValidationError as error:
-        raise BundleError(f"{path}: {error}; the bundle was edited or made by another version: train it again") from None
+        raise BundleError(
+            f"{path}: {error}; the bundle was edited or made by another version: train it again"
+        ) from None
 
 
 def _files(manifest: Manifest) -> Iterator[File]:
@@ -143,6 +145,13 @@ def _verify(folder: Path, file: File) -> None:
             f"{path}: SHA-256 is {got[:12]}..., bundle.json says {file.sha256[:12]}...; "
             f"the file is damaged or was changed: copy the bundle again"
         )
+
+
+def _replaceable(target: Path) -> bool:
+    """Whether nothing but an old bundle or an empty folder is in the way."""
+    if not target.exists() or (target / MANIFEST_NAME).is_file():
+        return True
+    return target.is_dir() and not any(target.iterdir())
 
 
 def _replace(scratch: Path, target: Path) -> None:

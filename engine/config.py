@@ -18,11 +18,11 @@ When = Literal["always", "anomalous", "never"]
 Backend = Literal["auto", "onnx", "openvino", "tensorrt", "triton"]
 
 
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of a section: immutable and strict."""
 
 
-class Redis(Section):
+class Redis(Section, frozen=True):
     """Where the streams are. `password_file` is read at start; REDIS_PASSWORD wins; neither is ever logged."""
 
     url: str = "redis://127.0.0.1:6379/0"
@@ -31,21 +31,21 @@ class Redis(Section):
     password_file: str | None = None
 
 
-class Line(Section):
+class Line(Section, frozen=True):
     """One line of cameras and the bundle that watches it."""
 
     name: Name
     bundle: str
 
 
-class Batch(Section):
+class Batch(Section, frozen=True):
     """Size-or-deadline batching; the deadline counts from the first frame of a batch."""
 
     max_size: Positive = 8
     max_wait_ms: NonNegative = 5
 
 
-class Delivery(Section):
+class Delivery(Section, frozen=True):
     """The delivery promise and its limits."""
 
     claim_idle_ms: Positive = 30_000
@@ -57,7 +57,7 @@ class Delivery(Section):
     frames_maxlen: NonNegative = 0
 
 
-class Publish(Section):
+class Publish(Section, frozen=True):
     """What results carry, and how long streams are kept."""
 
     mask: When = "anomalous"
@@ -66,7 +66,7 @@ class Publish(Section):
     dead_maxlen: NonNegative = 10_000
 
 
-class Runtime(Section):
+class Runtime(Section, frozen=True):
     """What executes the model."""
 
     backend: Backend = "auto"
@@ -74,18 +74,18 @@ class Runtime(Section):
     threads: NonNegative = 0
 
 
-class Metrics(Section):
+class Metrics(Section, frozen=True):
     """Prometheus text, /healthz and /readyz on http://host:port; port 0 is off."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole of `engine.toml`."""
 
-    redis: Redis = Redis()
     line: Annotated[tuple[Line, ...], msgspec.Meta(min_length=1)]
+    redis: Redis = Redis()
     batch: Batch = Batch()
     delivery: Delivery = Delivery()
     publish: Publish = Publish()

@@ -7,13 +7,13 @@ tensor names are the constants. Both sides import them from here, so that they c
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "bundle.json"
 
 # ONNX graph: uint8 RGB pictures in, either dense features or a distance grid out.
@@ -23,14 +23,15 @@ GRID_NAME = "grid"  # (N, h, w) float32 distances
 
 Precision = Literal["fp32", "fp16", "int8"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Real = TypeVar("Real", np.float32, np.float64)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of everything in a manifest: immutable, strict, refuses unknown keys."""
 
 
-class Scale(Struct, tag=False):
+class Scale(Struct, frozen=True):
     """A strictly increasing map from a raw score to (0, 1) with `threshold` at 0.5.
 
     calibrated(r) = (1 + x / (1 + |x|)) / 2 with x = (r - threshold) / width. The algebraic sigmoid keeps its slope far
@@ -41,10 +42,11 @@ class Scale(Struct, tag=False):
     threshold: float
     width: Annotated[float, msgspec.Meta(gt=0)]
 
-    def calibrated(self, raw: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def calibrated(self, raw: npt.NDArray[Real]) -> npt.NDArray[Real]:
         """Raw scores of any shape -> scores in (0, 1) of the same shape and dtype."""
         x = (raw - self.threshold) / self.width
-        return 0.5 + 0.5 * x / (1 + np.abs(x))
+        scores: npt.NDArray[Real] = 0.5 + 0.5 * x / (1 + np.abs(x))
+        return scores
 
     def raw(self, calibrated: float) -> float:
         """The raw score of a calibrated one in (0, 1): the inverse of `calibrated`."""
@@ -52,7 +54,7 @@ class Scale(Struct, tag=False):
         return self.threshold + self.width * x / (1 - abs(x))
 
 
-class Estimate(Struct):
+class Estimate(Struct, frozen=True):
     """How one threshold was obtained: the calibration card.
 
     `how` is `split-conformal` (a guarantee for exchangeable pictures), `k-fold` (empirical quantile over held-out
@@ -69,7 +71,7 @@ class Estimate(Struct):
     note: str
 
 
-class Calibration(Struct):
+class Calibration(Struct, frozen=True):
     """Thresholds and scales of one executable precision, from good pictures only.
 
     `review` is an optional second, lower image threshold (raw): between it and the reject threshold a frame's decision
@@ -83,7 +85,7 @@ class Calibration(Struct):
     review: float | None = None
 
 
-class File(Struct):
+class File(Struct, frozen=True):
     """A file of the bundle: `path` relative to its folder."""
 
     path: str
@@ -91,7 +93,7 @@ class File(Struct):
     bytes: int
 
 
-class Executable(Struct):
+class Executable(Struct, frozen=True):
     """One precision of the model: its network, its Gaussian and what they were calibrated to.
 
     `network` is an ONNX file; `gaussian` a safetensors file of the packed per-position model
@@ -100,12 +102,12 @@ class Executable(Struct):
     """
 
     network: File
+    calibration: Calibration
     gaussian: File | None = None
     data: tuple[File, ...] = ()
-    calibration: Calibration
 
 
-class Input(Struct):
+class Input(Struct, frozen=True):
     """The picture a network takes: RGB, resized to (height, width) px; normalisation is inside the graph."""
 
     height: int
@@ -115,7 +117,7 @@ class Input(Struct):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-class TrainingData(Struct):
+class TrainingData(Struct, frozen=True):
     """What the model was trained on."""
 
     path: str
@@ -125,14 +127,13 @@ class TrainingData(Struct):
     width_range: tuple[int, int]
 
 
-class Manifest(Struct):
+class Manifest(Struct, frozen=True):
     """The content of `bundle.json`.
 
     `smoothing_sigma_px` is the standard deviation of the Gaussian that smooths the map at input size. `settings` are
     the trainer's, `report` what training measured (for people), `versions` of the libraries that made it.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     name: Name
     version: Name
     method: str
@@ -144,6 +145,7 @@ class Manifest(Struct):
     settings: dict[str, str | int | float | bool | None]
     report: dict[str, float | int | str | None]
     versions: dict[str, str]
+    schema_version: Literal[1] = SCHEMA_VERSION
 
     @property
     def model(self) -> str:

@@ -66,7 +66,7 @@ def decide(
 
 def calibrated_score(raw_score: float, calibration: Calibration) -> float:
     """The raw image score on the calibrated scale, reject threshold at 0.5."""
-    return float(calibration.image.calibrated(np.float64(raw_score)))
+    return float(calibration.image.calibrated(np.asarray(raw_score, np.float64)))
 
 
 def verdict(raw_score: float, label: bool, calibration: Calibration) -> Verdict:
@@ -89,12 +89,13 @@ def pixel_map(raw_map: F32, calibration: Calibration, frame_size: tuple[int, int
     height, width = frame_size
     if scores.shape != frame_size:
         scores = np.asarray(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-    return np.rint(scores * np.float32(_FULL)).astype(np.uint16)
+    values: npt.NDArray[np.uint16] = np.rint(scores * np.float32(_FULL)).astype(np.uint16)
+    return values
 
 
 def mask_of(values: npt.NDArray[np.uint16]) -> U8:
     """255 where the map's value is at least 32768, else 0."""
-    return np.where(values >= _HALF, np.uint8(255), np.uint8(0))
+    return (values >= _HALF).astype(np.uint8) * np.uint8(255)
 
 
 def regions_of(values: npt.NDArray[np.uint16], mask: U8) -> tuple[Region, ...]:
@@ -103,9 +104,9 @@ def regions_of(values: npt.NDArray[np.uint16], mask: U8) -> tuple[Region, ...]:
     if count <= 1:
         return ()
     peaks = np.zeros(count, np.uint16)
-    np.maximum.at(peaks, labels[mask > 0], values[mask > 0])
+    np.maximum.at(peaks, np.asarray(labels[mask > 0], np.intp), values[mask > 0])
     order = sorted(range(1, count), key=lambda i: (-int(peaks[i]), i))[:MAX_REGIONS]
-    return tuple(_region(stats[i], int(peaks[i])) for i in order)
+    return tuple(_region(np.asarray(stats[i], np.int32), int(peaks[i])) for i in order)
 
 
 def _region(stats: npt.NDArray[np.int32], peak: int) -> Region:

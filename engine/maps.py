@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.types import F32, F64
 
@@ -29,7 +30,7 @@ class MapHead:
 
     def __call__(self, grids: F32) -> tuple[F64, F32]:
         """(N, h, w) float32 distances -> scores (N,) float64 and maps (N, H, W) float32."""
-        maps = self._rows @ grids @ self._columns_t  # (N, H, W)
+        maps: F32 = np.matmul(np.matmul(self._rows, grids), self._columns_t)  # (N, H, W)
         return maps.max(axis=(1, 2), initial=-np.inf).astype(np.float64), maps
 
 
@@ -67,7 +68,8 @@ def gaussian(pixels: int, sigma_px: float) -> F64:
     return matrix
 
 
-def _mirror(index: np.ndarray, pixels: int) -> np.ndarray:
+def _mirror(index: npt.NDArray[np.int64], pixels: int) -> npt.NDArray[np.int64]:
     """Fold indices back into 0..pixels-1 by reflection at the outer edges (d c b a | a b c d | d c b a)."""
     folded = np.mod(index, 2 * pixels)
-    return np.where(folded < pixels, folded, 2 * pixels - 1 - folded)
+    mirrored: npt.NDArray[np.int64] = np.minimum(folded, 2 * pixels - 1 - folded)
+    return mirrored

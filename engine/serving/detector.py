@@ -10,7 +10,7 @@ from engine.errors import BackendError
 from engine.maps import MapHead
 from engine.serving.base import RawBatch
 from engine.serving.network import Network
-from engine.types import F32, U8
+from engine.types import U8
 from kernels import Gaussian, mahalanobis_map
 
 

@@ -1,0 +1,123 @@
+"""The Python API: a bundle as an object that judges pictures, no Redis needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from engine.bundle import Bundle
+from engine.config import Backend, Runtime
+from engine.contract import Calibration, Precision
+from engine.decide import decide
+from engine.errors import DecodeError, UsageError
+from engine.images import read_image, resize
+from engine.serving.base import Predictor
+from engine.serving.select import choose_precision, read_and_open
+from engine.types import F32, U8, Result
+
+Picture = str | os.PathLike[str] | U8
+_BATCH = 8
+
+
+class Model:
+    """A loaded bundle. `predict` may be called from one thread at a time; use it as a context manager to close it."""
+
+    def __init__(self, bundle: Bundle, predictor: Predictor, calibration: Calibration) -> None:
+        self.bundle = bundle
+        self.predictor = predictor
+        self.calibration = calibration
+
+    def predict(self, images: Picture | Iterable[Picture]) -> list[Result]:
+        """Judge pictures: paths, or uint8 (H, W, 3) RGB arrays; one Result each, in order, map and mask included.
+
+        A single picture may be given without a list. Raises DecodeError naming an unreadable file, UsageError for an
+        array of another shape or type.
+        """
+        several = [images] if isinstance(images, str | os.PathLike | np.ndarray) else images
+        results: list[Result] = []
+        iterator = iter(several)
+        while chunk := list(islice(iterator, _BATCH)):
+            results.extend(self._predict_batch(chunk, len(results)))
+        return results
+
+    def close(self) -> None:
+        """Release the model."""
+        self.predictor.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _predict_batch(self, pictures: Sequence[Picture], first: int) -> Iterator[Result]:
+        size = self.bundle.manifest.input
+        started = time.perf_counter()
+        arrays = [_array(picture, first + i) for i, picture in enumerate(pictures)]
+        batch = np.stack([resize(array, size.height, size.width) for array in arrays])
+        decoded = time.perf_counter()
+        raw = self.predictor.predict(batch)
+        inferred = time.perf_counter()
+        timing = {"queue": 0.0, "decode": 1e3 * (decoded - started), "infer": 1e3 * (inferred - decoded)}
+        timing["total"] = timing["decode"] + timing["infer"]
+        for i, picture in enumerate(pictures):
+            name = str(first + i) if isinstance(picture, np.ndarray) else os.fspath(picture)
+            yield self._result(name, float(raw.scores[i]), raw.maps[i], arrays[i].shape[:2], timing)
+
+    def _result(
+        self, name: str, raw_score: float, raw_map: F32, size: tuple[int, ...], timing: dict[str, float]
+    ) -> Result:
+        decision = decide(raw_score, raw_map, self.calibration, (size[0], size[1]))
+        manifest = self.bundle.manifest
+        return Result(
+            frame="",
+            id=name,
+            camera="",
+            ts_ns=0,
+            tags={},
+            status="ok",
+            pred_score=decision.pred_score,
+            pred_label=decision.pred_label,
+            decision=decision.decision,
+            raw_score=raw_score,
+            scores={manifest.method: decision.pred_score},
+            regions=decision.regions,
+            model=manifest.model,
+            timing_ms=timing,
+            anomaly_map=decision.anomaly_map,
+            pred_mask=decision.pred_mask,
+        )
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    backend: Backend = "auto",
+    precision: Precision = "fp32",
+    threads: int = 0,
+) -> Model:
+    """Load a bundle folder.
+
+    `threads` 0 means all cores. Raises BundleError, MissingExtraError or BackendError, each saying what to do.
+    """
+    runtime = Runtime(backend=backend, precision=precision, threads=threads)
+    bundle, predictor = read_and_open(Path(path), runtime, _BATCH)
+    return Model(bundle, predictor, bundle.executable(choose_precision(runtime)).calibration)
+
+
+def _array(picture: Picture, index: int) -> U8:
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise UsageError(
+                f"picture {index}: expected a uint8 array (H, W, 3) in RGB, got {picture.dtype} {picture.shape}"
+            )
+        return picture
+    try:
+        return read_image(Path(picture))
+    except DecodeError as error:
+        raise DecodeError(f"picture {index}: {error}") from error

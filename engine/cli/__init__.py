@@ -1,0 +1,64 @@
+"""The `engine` command: one file per command, errors as one line with the documented exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from engine.cli.bench import bench
+from engine.cli.console import fail
+from engine.cli.demo import demo
+from engine.cli.doctor import doctor
+from engine.cli.evaluate import evaluate
+from engine.cli.protocol import protocol
+from engine.cli.push import push
+from engine.cli.serve import serve
+from engine.cli.train import train
+from engine.errors import EngineError, UsageError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="engine",
+    help="Streaming visual anomaly detection, trained on good images only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(train)
+app.command(name="eval")(evaluate)
+app.command()(protocol)
+app.command()(serve)
+app.command()(push)
+app.command()(bench)
+app.command()(doctor)
+
+
+def main() -> None:
+    """Run a command: exit 0 on success, 2 on wrong usage or input, 1 on failure."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        status = app(standalone_mode=False)
+    except UsageError as error:
+        fail(str(error))
+        return 2
+    except EngineError as error:
+        fail(str(error))
+        return 1
+    except typer.Abort:
+        fail("interrupted")
+        return 130
+    except KeyboardInterrupt:
+        fail("interrupted")
+        return 130
+    except typer.TyperException as error:  # wrong options and arguments
+        explain = getattr(error, "format_message", error.__str__)
+        fail(f"{explain()} (see `engine --help`)")
+        return 2
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,148 @@
+"""Opens the predictor that a configuration asks for; `auto` measures and remembers.
+
+Which runtime is faster depends on the network and on the machine, so `auto` times each installed one on the bundle
+itself, in a process of its own (two runtimes in one process fight over threads), and keeps the outcome in the user's
+cache folder. Precision `auto` is always fp32: int8 scores differ from fp32 ones, so changing to it is a decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, get_args
+
+import platformdirs
+
+from engine import bundle as bundles
+from engine.bundle import Bundle
+from engine.config import Runtime
+from engine.contract import Precision
+from engine.errors import BackendError, UsageError
+from engine.machine import cpu_count, cpu_name
+from engine.serving.base import Predictor
+from engine.serving.detector import Detector
+from engine.serving.network import Network
+from engine.serving.onnx import OnnxNetwork
+from engine.serving.openvino import OpenvinoNetwork
+from engine.serving.openvino import available as openvino_available
+
+log = logging.getLogger(__name__)
+
+Local = Literal["onnx", "openvino"]
+_PACKAGES: Mapping[Local, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A backend and, where `auto` chose it, the frames/s that each candidate reached."""
+
+    backend: Local
+    frames_per_s: Mapping[str, float]
+
+
+def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int) -> Predictor:
+    """Load a bundle on the configured backend.
+
+    Raises BundleError where the precision was not calibrated, MissingExtraError or BackendError where the backend
+    cannot be used here.
+    """
+    precision = choose_precision(runtime)
+    backend = choose_backend(bundle, runtime, batch_size).backend
+    return open_local(bundle, backend, precision, runtime.threads)
+
+
+def choose_precision(runtime: Runtime) -> Precision:
+    """The executable that a configuration means."""
+    return "fp32" if runtime.precision == "auto" else runtime.precision
+
+
+def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
+    """The configured backend, or for `auto` the fastest one here, measured once per machine and bundle."""
+    if runtime.backend in get_args(Local):
+        return Choice(runtime.backend, {})  # type: ignore[arg-type]
+    if runtime.backend != "auto":
+        raise UsageError(
+            f"runtime.backend = {runtime.backend!r}: this release runs in-process on the CPU only; "
+            f"use 'auto', 'onnx' or 'openvino'"
+        )
+    candidates = local_backends()
+    if len(candidates) == 1:
+        return Choice(candidates[0], {})
+    rates = _cached_rates(bundle, choose_precision(runtime), candidates, runtime.threads, batch_size)
+    return Choice(max(candidates, key=lambda name: rates[name]), rates)
+
+
+def local_backends() -> tuple[Local, ...]:
+    """The in-process backends installed here."""
+    return ("onnx", "openvino") if openvino_available() else ("onnx",)
+
+
+def open_local(bundle: Bundle, backend: Local, precision: Precision, threads: int) -> Detector:
+    """Load a bundle on a named in-process backend."""
+    path = bundle.file(bundle.executable(precision).network)
+    network: Network = OnnxNetwork(path, threads) if backend == "onnx" else OpenvinoNetwork(path, threads)
+    return Detector(bundle, precision, network, threads)
+
+
+def _cached_rates(
+    bundle: Bundle, precision: Precision, candidates: tuple[Local, ...], threads: int, batch_size: int
+) -> dict[str, float]:
+    key = _key(bundle, precision, candidates, threads, batch_size)
+    path = Path(platformdirs.user_cache_dir("anomaly-engine")) / "backends" / f"{key}.json"
+    try:
+        return {name: float(rate) for name, rate in json.loads(path.read_text()).items()}
+    except (OSError, ValueError):
+        pass
+    rates: dict[str, float] = {name: _measure(bundle, precision, name, threads, batch_size) for name in candidates}
+    log.info("backends measured: %s", ", ".join(f"{name} {rate:.0f} frames/s" for name, rate in rates.items()))
+    _remember(path, rates)
+    return rates
+
+
+def _key(bundle: Bundle, precision: Precision, candidates: tuple[Local, ...], threads: int, batch_size: int) -> str:
+    """What the measured rates depend on, as a file name."""
+    versions = [f"{name}={metadata.version(_PACKAGES[name])}" for name in candidates]
+    network = bundle.executable(precision).network.sha256
+    parts = [network, precision, *versions, cpu_name(), str(cpu_count()), str(threads), str(batch_size)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _measure(bundle: Bundle, precision: Precision, backend: Local, threads: int, batch_size: int) -> float:
+    """Frames/s of one backend in a process of its own; 0 where it cannot run this bundle."""
+    command = [sys.executable, "-m", "engine.serving.timing", str(bundle.path), precision, backend]
+    command += [str(threads), str(batch_size)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+        return float(done.stdout)
+    except (subprocess.SubprocessError, ValueError) as error:
+        log.warning("backend %s cannot run %s here: %s", backend, bundle.path, error)
+        return 0.0
+
+
+def _remember(path: Path, rates: Mapping[str, float]) -> None:
+    """Write the cache file whole or not at all; a cache that cannot be written costs time at the next start only."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(dict(rates), file)
+        Path(file.name).replace(path)
+    except OSError as error:
+        log.warning("%s: the measured backend speeds cannot be kept (%s)", path, error)
+
+
+def read_and_open(path: str | Path, runtime: Runtime, batch_size: int) -> tuple[Bundle, Predictor]:
+    """Verify a bundle folder and load it."""
+    bundle = bundles.read(path)
+    try:
+        return bundle, open_predictor(bundle, runtime, batch_size)
+    except BackendError as error:
+        raise BackendError(f"{path}: {error}") from error

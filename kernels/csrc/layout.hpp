@@ -1,0 +1,38 @@
+// How a factor lies in memory; kernels/layout.py packs it so, and any kernel may read it so.
+//
+// Triangular (C x C, row i has columns 0..i): panels of 16 rows, columns within a panel one after the other, so that
+// a column of a panel is one 64-byte line of float32. Zero rows fill the *first* panel when 16 does not divide C.
+// The last 8 columns of a panel touch its lower 8 rows only, and only those are stored.
+//
+// Low rank (R x C): rows of C values, zero-padded to a multiple of 8.
+#pragma once
+
+#include <cstddef>
+
+namespace mahalanobis::layout {
+
+constexpr int panel_rows = 16;
+constexpr int half_rows = 8;
+
+constexpr std::ptrdiff_t panels(std::ptrdiff_t channels) { return (channels + panel_rows - 1) / panel_rows; }
+
+// The columns of a panel: `full` of 16 rows, then `half` of 8 rows.
+struct Panel {
+  std::ptrdiff_t full, half;
+  constexpr std::ptrdiff_t values() const { return full * panel_rows + half * half_rows; }
+};
+
+constexpr Panel panel(std::ptrdiff_t channels, std::ptrdiff_t index) {
+  const std::ptrdiff_t columns = channels - panel_rows * (panels(channels) - 1 - index);
+  return columns > half_rows ? Panel{columns - half_rows, half_rows} : Panel{0, columns};
+}
+
+constexpr std::ptrdiff_t packed(std::ptrdiff_t channels) {
+  std::ptrdiff_t values = 0;
+  for (std::ptrdiff_t i = 0; i < panels(channels); ++i) values += panel(channels, i).values();
+  return values;
+}
+
+constexpr std::ptrdiff_t row(std::ptrdiff_t channels) { return (channels + 7) / 8 * 8; }
+
+}  // namespace mahalanobis::layout

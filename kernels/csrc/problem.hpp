@@ -1,0 +1,42 @@
+// What one call computes, in plain pointers: no framework, no allocation.
+//
+// Letters: N batch, C channels, P positions of the h x w grid, R rank.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mahalanobis {
+
+enum class Number { float32, float16, bfloat16 };
+enum class Factorisation { triangular, low_rank };
+
+// (N, C, h, w) with any strides, counted in elements.
+struct Features {
+  const void* data;
+  Number number;
+  std::ptrdiff_t batch, channels, height, width;
+  std::ptrdiff_t batch_stride, channel_stride, row_stride, column_stride;
+};
+
+// One Gaussian per position. d^2 of y = x - mean is
+//   triangular: |W y|^2, W the inverse Cholesky factor, packed as layout.hpp says;
+//   low rank:   sum_k weights[k] z[k]^2 + tail |y' - U z|^2, with y' = scale * y and z = U^T y'.
+struct Model {
+  Factorisation factorisation;
+  Number number;            // of `factor`
+  const void* factor;       // triangular (P, layout::packed(C)), low rank (P, R, layout::row(C))
+  const float* mean;        // (P, C)
+  const float* scale;       // (C,), low rank only
+  const float* weights;     // (P, R), low rank only
+  const float* tail;        // (P,), low rank only
+  std::ptrdiff_t channels, positions, rank;
+};
+
+struct Problem {
+  Features features;
+  Model model;
+  float* out;  // (N, P) distances
+};
+
+}  // namespace mahalanobis

@@ -1,0 +1,71 @@
+import pytest
+
+from engine import config
+from engine.errors import ConfigError
+
+MINIMAL = '[[line]]\nname = "line1"\nbundle = "models/screw"\n'
+
+
+def write(folder, text):
+    path = folder / "engine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_line_is_enough_and_the_rest_has_the_documented_defaults(tmp_path):
+    loaded = config.load(write(tmp_path, MINIMAL))
+    assert loaded.line[0].bundle == str(tmp_path / "models/screw")
+    assert loaded.redis.url == "redis://127.0.0.1:6379/0"
+    assert loaded.redis.prefix == "engine"
+    assert (loaded.batch.max_size, loaded.batch.max_wait_ms) == (8, 5)
+    assert loaded.delivery == config.Delivery(
+        claim_idle_ms=30000,
+        max_deliveries=5,
+        max_age_ms=0,
+        max_frame_bytes=33554432,
+        max_pixels=67108864,
+        keep_frames=False,
+        frames_maxlen=0,
+    )
+    assert loaded.publish == config.Publish(mask="anomalous", map="never", results_maxlen=100000, dead_maxlen=10000)
+    assert loaded.runtime == config.Runtime(backend="auto", precision="auto", threads=0)
+    assert loaded.metrics == config.Metrics(host="127.0.0.1", port=0)
+
+
+def test_an_absolute_bundle_path_stays(tmp_path):
+    loaded = config.load(write(tmp_path, '[[line]]\nname = "a"\nbundle = "/models/screw"\n'))
+    assert loaded.line[0].bundle == "/models/screw"
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("[batch]\nmax_szie = 8\n", "max_szie"),
+        ('[batch]\nmax_size = "8"\n', "batch.max_size: expected `int`"),
+        ("[batch]\nmax_size = 0\n", "batch.max_size"),
+        ('[publish]\nmask = "sometimes"\n', "publish.mask"),
+        ('[runtime]\nbackend = "cuda"\n', "runtime.backend"),
+        ("[delivery]\nmax_pixels = 1.5\n", "delivery.max_pixels"),
+        ("[metrics]\nport = 70000\n", "metrics.port"),
+        ('[redis]\nprefix = "a b"\n', "redis.prefix"),
+        ("[cameras]\n", "cameras"),
+        ('[[line]]\nname = "line1"\nbundle = "x"\n', "line1 stands twice"),
+        ('[[line]]\nname = "a/b"\nbundle = "x"\n', "line[1].name"),
+        ('[[line]]\nname = "a"\n', "bundle"),
+        ("[batch\n", "not valid TOML"),
+    ],
+)
+def test_what_is_not_understood_is_refused_with_the_key(tmp_path, extra, said):
+    path = write(tmp_path, MINIMAL + extra)
+    with pytest.raises(ConfigError) as refused:
+        config.load(path)
+    assert said in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_without_lines_and_a_missing_file_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="line"):
+        config.load(write(tmp_path, "[redis]\n"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path / "none.toml")
