@@ -14,7 +14,6 @@ from engine.types import F32, U8, Region, Verdict
 
 MAX_REGIONS = 32
 _FULL = 65535
-_HALF = 32768  # a map value from here on is in the mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,14 @@ def decide(
     if not give_map and raw_map.max() < calibration.pixel.threshold:  # nothing can reach the mask: skip the work
         mask = np.zeros(frame_size, np.uint8) if give_mask else None
         return Decision(pred_score, label, verdict(raw_score, label, calibration), (), None, mask)
-    values = pixel_map(raw_map, calibration, frame_size)
-    mask = mask_of(values)
+    scores = pixel_scores(raw_map, calibration, frame_size)
+    mask = mask_of(scores)
     return Decision(
         pred_score=pred_score,
         pred_label=label,
         decision=verdict(raw_score, label, calibration),
-        regions=regions_of(values, mask),
-        anomaly_map=values if give_map else None,
+        regions=regions_of(scores, mask),
+        anomaly_map=quantised(scores) if give_map else None,
         pred_mask=mask if give_mask else None,
     )
 
@@ -83,32 +82,42 @@ def wanted(when: When, label: bool) -> bool:
     return when == "always" or (when == "anomalous" and label)
 
 
-def pixel_map(raw_map: F32, calibration: Calibration, frame_size: tuple[int, int]) -> npt.NDArray[np.uint16]:
-    """(H, W) raw map -> (height, width) uint16, round(65535 * pixel score), bilinearly resized to the frame."""
-    scores = calibration.pixel.calibrated(raw_map).astype(np.float32)
+def pixel_scores(raw_map: F32, calibration: Calibration, frame_size: tuple[int, int]) -> F32:
+    """(H, W) raw map -> (height, width) calibrated pixel scores, bilinearly resized to the frame."""
+    scores = calibration.pixel.calibrated(raw_map)
     height, width = frame_size
-    if scores.shape != frame_size:
-        scores = np.asarray(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    if scores.shape == frame_size:
+        return scores
+    return np.asarray(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def quantised(scores: F32) -> npt.NDArray[np.uint16]:
+    """Pixel scores -> round(65535 * score), as the wire carries them."""
     values: npt.NDArray[np.uint16] = np.rint(scores * np.float32(_FULL)).astype(np.uint16)
     return values
 
 
-def mask_of(values: npt.NDArray[np.uint16]) -> U8:
-    """255 where the map's value is at least 32768, else 0."""
-    return (values >= _HALF).astype(np.uint8) * np.uint8(255)
+def mask_of(scores: F32) -> U8:
+    """255 from a score of one half on (where the quantised value is at least 32768), else 0."""
+    mask: U8 = np.multiply(scores >= 0.5, 255, dtype=np.uint8)
+    return mask
 
 
-def regions_of(values: npt.NDArray[np.uint16], mask: U8) -> tuple[Region, ...]:
+def regions_of(scores: F32, mask: U8) -> tuple[Region, ...]:
     """The mask's 8-connected regions, highest peak first, at most 32."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count <= 1:
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:
         return ()
-    peaks = np.zeros(count, np.uint16)
-    np.maximum.at(peaks, np.asarray(labels[mask > 0], np.intp), values[mask > 0])
-    order = sorted(range(1, count), key=lambda i: (-int(peaks[i]), i))[:MAX_REGIONS]
-    return tuple(_region(np.asarray(stats[i], np.int32), int(peaks[i])) for i in order)
+    window = (slice(top, top + height), slice(left, left + width))
+    inside = mask[window]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    marked = inside > 0
+    peaks = np.zeros(count, np.float32)
+    np.maximum.at(peaks, np.asarray(labels[marked], np.intp), scores[window][marked])
+    order = sorted(range(1, count), key=lambda i: (-float(peaks[i]), i))[:MAX_REGIONS]
+    return tuple(_region(np.asarray(stats[i], np.int32), left, top, float(peaks[i])) for i in order)
 
 
-def _region(stats: npt.NDArray[np.int32], peak: int) -> Region:
+def _region(stats: npt.NDArray[np.int32], left: int, top: int, peak: float) -> Region:
     x, y, w, h, area = (int(v) for v in stats)
-    return Region(bbox=(x, y, w, h), area=area, score=peak / _FULL)
+    return Region(bbox=(left + x, top + y, w, h), area=area, score=peak)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from engine.contract import Calibration, Estimate, Scale
-from engine.decide import MAX_REGIONS, decide, mask_of, pixel_map, regions_of
+from engine.decide import MAX_REGIONS, decide, mask_of, pixel_scores, quantised, regions_of
 
 ESTIMATE = Estimate(
     target_fpr=0.01, how="k-fold", guarantee=False, n_images=200, folds=10, interval=(0.0, 0.03), note="a test"
@@ -70,28 +70,35 @@ def test_mask_is_the_map_from_32768_on():
     assert set(np.unique(decision.pred_mask)) == {0, 255}
 
 
+def test_mask_and_quantised_map_agree_next_to_the_threshold():
+    half = np.float32(0.5)
+    near = np.array([[np.nextafter(half, np.float32(0)), half, np.nextafter(half, np.float32(1))]], np.float32)
+    np.testing.assert_array_equal(mask_of(near) == 255, quantised(near) >= 32768)
+
+
 def test_pixel_values_are_rounded_calibrated_scores():
     raw = np.random.default_rng(0).gamma(3.0, 3.0, (32, 32)).astype(np.float32)
     scores = calibration().pixel.calibrated(raw.astype(np.float64))
-    np.testing.assert_allclose(pixel_map(raw, calibration(), (32, 32)), 65535 * scores, atol=0.51)
+    values = quantised(pixel_scores(raw, calibration(), (32, 32)))
+    np.testing.assert_allclose(values, 65535 * scores, atol=0.51)
 
 
 def test_regions_are_ordered_by_their_peak_and_equal_opencv_components():
     raw = spotted((2, 2, 4, 9.0), (20, 20, 6, 30.0), (40, 10, 3, 12.0))
-    values = pixel_map(raw, calibration(), (64, 64))
-    regions = regions_of(values, mask_of(values))
+    scores = pixel_scores(raw, calibration(), (64, 64))
+    regions = regions_of(scores, mask_of(scores))
     assert [region.bbox for region in regions] == [(20, 20, 6, 6), (10, 40, 3, 3), (2, 2, 4, 4)]
     assert [region.area for region in regions] == [36, 9, 16]
     assert [region.score for region in regions] == [
-        pytest.approx(values[y, x] / 65535) for x, y in ((20, 20), (10, 40), (2, 2))
+        pytest.approx(scores[y, x]) for x, y in ((20, 20), (10, 40), (2, 2))
     ]
-    assert cv2.connectedComponents(mask_of(values))[0] - 1 == len(regions)
+    assert cv2.connectedComponents(mask_of(scores))[0] - 1 == len(regions)
 
 
 def test_at_most_32_regions_the_highest():
     spots = [(8 * (i // 8), 8 * (i % 8), 2, 9.0 + i) for i in range(50)]
-    values = pixel_map(spotted(*spots, height=64, width=64), calibration(), (64, 64))
-    regions = regions_of(values, mask_of(values))
+    scores = pixel_scores(spotted(*spots, height=64, width=64), calibration(), (64, 64))
+    regions = regions_of(scores, mask_of(scores))
     assert len(regions) == MAX_REGIONS
     assert regions[0].bbox[:2] == (8 * (49 % 8), 8 * (49 // 8))
 

@@ -5,6 +5,7 @@
 // The last 8 columns of a panel touch its lower 8 rows only, and only those are stored.
 //
 // Low rank (R x C): rows of C values, zero-padded to a multiple of 8.
+// Functions are static: see cpu/vector.hpp.
 #pragma once
 
 #include <cstddef>
@@ -14,25 +15,26 @@ namespace mahalanobis::layout {
 constexpr int panel_rows = 16;
 constexpr int half_rows = 8;
 
-constexpr std::ptrdiff_t panels(std::ptrdiff_t channels) { return (channels + panel_rows - 1) / panel_rows; }
+static constexpr std::ptrdiff_t panels(std::ptrdiff_t channels) { return (channels + panel_rows - 1) / panel_rows; }
 
 // The columns of a panel: `full` of 16 rows, then `half` of 8 rows.
 struct Panel {
   std::ptrdiff_t full, half;
-  constexpr std::ptrdiff_t values() const { return full * panel_rows + half * half_rows; }
 };
 
-constexpr Panel panel(std::ptrdiff_t channels, std::ptrdiff_t index) {
+static constexpr std::ptrdiff_t values(Panel p) { return p.full * panel_rows + p.half * half_rows; }
+
+static constexpr Panel panel(std::ptrdiff_t channels, std::ptrdiff_t index) {
   const std::ptrdiff_t columns = channels - panel_rows * (panels(channels) - 1 - index);
   return columns > half_rows ? Panel{columns - half_rows, half_rows} : Panel{0, columns};
 }
 
-constexpr std::ptrdiff_t packed(std::ptrdiff_t channels) {
-  std::ptrdiff_t values = 0;
-  for (std::ptrdiff_t i = 0; i < panels(channels); ++i) values += panel(channels, i).values();
-  return values;
+static constexpr std::ptrdiff_t packed(std::ptrdiff_t channels) {
+  std::ptrdiff_t total = 0;
+  for (std::ptrdiff_t i = 0; i < panels(channels); ++i) total += layout::values(panel(channels, i));
+  return total;
 }
 
-constexpr std::ptrdiff_t row(std::ptrdiff_t channels) { return (channels + 7) / 8 * 8; }
+static constexpr std::ptrdiff_t row(std::ptrdiff_t channels) { return (channels + 7) / 8 * 8; }
 
 }  // namespace mahalanobis::layout

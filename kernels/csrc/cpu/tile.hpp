@@ -18,11 +18,21 @@ struct Tile {
   std::ptrdiff_t position;  // floats from one position to the next
 };
 
-// Floats of scratch that a worker needs for tiles of `pictures` pictures: y, and one residual.
+// Most pictures of a tile, and the strides of y.
 struct Scratch {
   std::ptrdiff_t pictures, row, position;
-  constexpr std::ptrdiff_t values() const { return kTilePositions * position + pictures * (row + 8); }
 };
+
+// Where the parts of a worker's memory begin, in floats: y, one position's residual or sums, squared distances.
+struct Parts {
+  std::ptrdiff_t spare, distances, end;
+};
+
+static constexpr Parts parts(std::ptrdiff_t pictures, std::ptrdiff_t row, std::ptrdiff_t position) {
+  const std::ptrdiff_t spare = kTilePositions * position;
+  const std::ptrdiff_t distances = spare + pictures * row;  // row >= 8, the lanes of a sum
+  return {spare, distances, distances + pictures * kTilePositions};
+}
 
 static inline Scratch scratch(const Problem& problem) {
   const std::ptrdiff_t row = layout::row(problem.model.channels);

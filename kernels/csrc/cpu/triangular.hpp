@@ -52,7 +52,7 @@ inline void triangular(const T* w, std::ptrdiff_t channels, const float* y, std:
   for (std::ptrdiff_t i = 0; i < layout::panels(channels); ++i) {
     const layout::Panel panel = layout::panel(channels, i);
     pictures_times<T, kPictures>(w, panel, y, row, 0, pictures, sums);
-    w += panel.values();
+    w += layout::values(panel);
   }
   for (std::ptrdiff_t n = 0; n < pictures; ++n) out[n] = sum(sums[n]);
 }

@@ -71,7 +71,7 @@ inline Float<L> load(const Half16* p) {
   if constexpr (L == 8) return reinterpret_cast<Float<L>>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 #endif
 #if defined(__AVX512F__)
-  if constexpr (L == 16) return reinterpret_cast<Float<L>>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+  if constexpr (L == 16) return reinterpret_cast<Float<L>>(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 #endif
   const auto h = widen<L>(p);
   const auto magnitude = (h & 0x7fffu) << 13;

@@ -1,0 +1,60 @@
+"""`engine train`: from a folder of good pictures to a calibrated bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli import console
+from engine.cli.lazy import training
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="A folder: MVTec AD or BTAD layout, or good pictures.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    method: Annotated[str, typer.Option(help="The detector.")] = "fyd",
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Epochs of the learnt parts; 0 fits the Gaussian only.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="efficientnet_lite0, resnet18, wide_resnet50_2; NAME=FILE gives its weights.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(min=1, help="Keep this many feature channels.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=32, help="Side of the network's input, px.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same bundle.")] = 0,
+    target_fpr: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Share of good pictures that may be rejected.")
+    ] = 0.01,
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    download_weights: Annotated[
+        bool, typer.Option("--download-weights", help="Fetch the backbone's weights where no file has them.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Train on good pictures only, and calibrate."""
+    registry, base, progress = (training(name, "train") for name in ("registry", "base", "progress"))
+    options = base.TrainOptions(
+        data=data,
+        out=out,
+        epochs=epochs,
+        backbone=backbone,
+        channels=channels,
+        image_size=image_size,
+        seed=seed,
+        target_fpr=target_fpr,
+        threads=threads,
+        download_weights=download_weights,
+    )
+    shown = progress.on_stderr()
+    report = registry.get(method).train(options, shown)
+    if json:
+        console.print_json(report.to_json())
+        return
+    calibrate = training("calibrate", "train")
+    for precision, calibration in report.calibration.items():
+        console.out.print(f"\n[bold]{precision}[/bold]")
+        console.out.print(calibrate.describe(calibration), markup=False, highlight=False)
+    console.out.print(f"\n{report.bundle} is ready after {report.train_s:.0f} s")
+    console.out.print(f"next: engine eval {report.bundle} {data}", markup=False, highlight=False)

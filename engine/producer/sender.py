@@ -1,0 +1,204 @@
+"""Sends frames to a line's stream: many in one round trip, each exactly once, never past a backlog limit.
+
+**A frame that `put` took is in the stream exactly once when `close` returns, or `close` raises and says how many are
+not.** A connection that breaks during a round trip leaves open whether the server did it. So frames travel through one
+script that also writes a receipt (a key beside the stream with the round trip's token and the entry ids it made), and
+a repeated round trip with the same token only gets the receipt back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import redis
+
+from engine.errors import StreamError
+from engine.producer.buffer import Buffer, Parcel
+from engine.producer.journal import Journal
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_SCRIPT = """
+local function reply(ids)
+  return {redis.call('XLEN', KEYS[1]), ids}
+end
+local receipt = redis.call('LRANGE', KEYS[2], 0, -1)
+if table.remove(receipt, 1) == ARGV[1] then
+  return reply(receipt)
+end
+local ids = {}
+local room = #ARGV
+if tonumber(ARGV[2]) > 0 then
+  room = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
+end
+for i = 4, #ARGV, 2 do
+  if #ids >= room then break end
+  ids[#ids + 1] = redis.call('XADD', KEYS[1], '*', 'meta', ARGV[i], 'data', ARGV[i + 1])
+end
+if #ids > 0 then
+  redis.call('DEL', KEYS[2])
+  redis.call('RPUSH', KEYS[2], ARGV[1], unpack(ids))
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+end
+return reply(ids)
+"""
+_RECEIPT_MS = 3_600_000
+_BUFFER_FRAMES = 64
+_BUFFER_BYTES = 16 << 20
+_POLL_S = 0.005
+_PUT_S = 0.1
+_RETRY_S = 0.2
+_REPORT_S = 10.0
+
+_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.OutOfMemoryError)
+_REFUSED_FOR_NOW = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "TRYAGAIN")
+
+
+@dataclass(slots=True)
+class Sent:
+    """What a sender has done so far."""
+
+    frames: int = 0
+    payload_bytes: int = 0
+    waited_s: float = 0.0  # for the backlog to shrink
+    interruptions: int = 0  # times the server was away or refused for a while
+
+
+class Sender:
+    """Owns the thread that talks to the server. `max_backlog` 0 means no limit."""
+
+    def __init__(
+        self, client: redis.Redis, stream: str, receipt: str, max_backlog: int, journal: Journal | None = None
+    ) -> None:
+        self.sent = Sent()
+        self._client = client
+        self._stream = stream
+        self._receipt = f"{receipt}:{uuid.uuid4().hex}"
+        self._max_backlog = max_backlog
+        self._journal = journal
+        self._script = client.register_script(_SCRIPT)
+        self._backlog = 0
+        self._round_trips = 0
+        self._unsent = 0
+        self._buffer = Buffer(_BUFFER_FRAMES, _BUFFER_BYTES)
+        self._abandoned = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+        self._thread.start()
+
+    def put(self, parcel: Parcel, stop: threading.Event) -> bool:
+        """Take a frame, waiting for room; False where `stop` was set first, and then the frame was not taken.
+
+        Raises StreamError when the server refuses frames for good.
+        """
+        while not stop.is_set():
+            self._raise_failure()
+            if self._buffer.put(parcel, _PUT_S):
+                return True
+        return False
+
+    def close(self, grace_s: float | None = None) -> None:
+        """Send what was taken and stop; with `grace_s`, give up after so many seconds.
+
+        Raises StreamError where frames that were taken could not be sent.
+        """
+        self._buffer.close()
+        self._thread.join(grace_s)
+        self._abandoned.set()
+        self._thread.join()
+        self._raise_failure()
+        if left := self._unsent + len(self._buffer):
+            raise StreamError(
+                f"{self._stream}: the server took no frames for {grace_s:g} s, {left} frames were not sent; "
+                f"start the server and push them again"
+            )
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            while batch := self._buffer.take():
+                self._deliver(batch)
+        except _Abandoned:
+            pass
+        except (StreamError, OSError) as error:  # OSError: the journal's disk
+            self._failure = error
+
+    def _deliver(self, batch: Sequence[Parcel]) -> None:
+        """Send a batch, part by part as the backlog limit lets it."""
+        while batch:
+            self._unsent = len(batch)
+            self._await_room()
+            entries = self._round_trip(batch)
+            accepted, batch = batch[: len(entries)], batch[len(entries) :]
+            if self._journal is not None:
+                self._journal.write((e, p.id or e) for e, p in zip(entries, accepted, strict=True))
+            self.sent.frames += len(entries)
+            self.sent.payload_bytes += sum(parcel.size_bytes for parcel in accepted)
+        self._unsent = 0
+
+    def _round_trip(self, batch: Sequence[Parcel]) -> list[str]:
+        """Entry ids of the leading frames that the stream had room for."""
+        self._round_trips += 1
+        arguments: list[bytes | str | int] = [str(self._round_trips), self._max_backlog, _RECEIPT_MS]
+        for parcel in batch:
+            arguments += [parcel.meta, parcel.data]
+        keys = [self._stream, self._receipt]
+        backlog, entries = self._insist(lambda: cast(tuple[int, list[bytes]], self._script(keys, arguments)))
+        self._backlog = backlog
+        return [entry.decode() for entry in entries]
+
+    def _await_room(self) -> None:
+        """Wait until the backlog, as last seen or asked again, is below the limit."""
+        started = reported = time.monotonic()
+        while 0 < self._max_backlog <= self._backlog:
+            now = time.monotonic()
+            if now - reported >= _REPORT_S:
+                log.warning("%s: waiting, backlog %d of at most %d", self._stream, self._backlog, self._max_backlog)
+                reported = now
+            self._pause(_POLL_S)
+            self._backlog = self._insist(lambda: cast(int, self._client.xlen(self._stream)))
+        self.sent.waited_s += time.monotonic() - started
+
+    def _insist(self, operation: Callable[[], T]) -> T:
+        """Repeat an operation while the server is away; raises StreamError when it refuses for good."""
+        away = False
+        while True:
+            try:
+                result = operation()
+            except redis.RedisError as error:
+                if not _passes(error):
+                    raise StreamError(f"{self._stream}: the server refuses frames: {error}") from error
+                if not away:
+                    log.warning("%s: server away (%s); holding frames and trying again", self._stream, error)
+                    self.sent.interruptions += 1
+                away = True
+                self._pause(_RETRY_S)
+            else:
+                if away:
+                    log.warning("%s: server back", self._stream)
+                return result
+
+    def _pause(self, seconds: float) -> None:
+        if self._abandoned.wait(seconds):
+            raise _Abandoned
+
+
+class _Abandoned(Exception):  # noqa: N818 - a signal, not an error
+    """The sender was told to give up what it holds."""
+
+
+def _passes(error: redis.RedisError) -> bool:
+    """Whether a server's failure is one that ends by itself or by an operator's hand."""
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+        return False
+    return isinstance(error, _AWAY) or str(error).startswith(_REFUSED_FOR_NOW)
