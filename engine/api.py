@@ -35,8 +35,8 @@ class Model:
     def predict(self, images: Picture | Iterable[Picture]) -> list[Result]:
         """Judge pictures: paths, or uint8 (H, W, 3) RGB arrays; one Result each, in order, map and mask included.
 
-        A single picture may be given without a list. Raises DecodeError naming an unreadable file, UsageError for an
-        array of another shape or type.
+        A single picture may be given without a list. Raises UsageError naming a file that is unreadable or no
+        picture, or an array of another shape or type.
         """
         several = [images] if isinstance(images, str | os.PathLike | np.ndarray) else images
         results: list[Result] = []
@@ -119,5 +119,7 @@ def _array(picture: Picture, index: int) -> U8:
         return picture
     try:
         return read_image(Path(picture))
+    except OSError as error:
+        raise UsageError(f"picture {index}: {os.fspath(picture)} cannot be read ({error.strerror})") from None
     except DecodeError as error:
-        raise DecodeError(f"picture {index}: {error}") from error
+        raise UsageError(f"picture {index}: {os.fspath(picture)}: {error}") from None

@@ -13,6 +13,7 @@
     |   |-- TooSmallError          `too_small`
     |   `-- InferenceError         `inference`: the model failed on this frame
     |-- StreamError                Redis: refused, wrong type, gone
+    |   `-- AwayError              the server cannot be reached now: wait and try again
     `-- BackendError               a runtime that cannot load or run a model
 
 Foreign errors (redis-py, OpenCV, ONNX Runtime, OpenVINO) are translated into these where they enter.
@@ -89,6 +90,10 @@ class InferenceError(FrameError):
 
 class StreamError(EngineError):
     """The stream server refused or failed an operation."""
+
+
+class AwayError(StreamError):
+    """The stream server cannot be reached or does not serve now; nothing is wrong with what was asked."""
 
 
 class BackendError(EngineError):

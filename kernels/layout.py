@@ -12,17 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.errors import KernelError
+from kernels.storage import F32, F64, ITEM_BYTES, Storage
 
 Factorisation = Literal["triangular", "low_rank"]
-Storage = Literal["float32", "float16", "bfloat16"]
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-Stored = npt.NDArray[np.float32] | npt.NDArray[np.uint16]  # 16-bit numbers are kept as their bits
 
 PANEL_ROWS = 16
 HALF_ROWS = 8
-ITEM_BYTES: dict[Storage, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 # One value of a low-rank factor is read once but used twice, in z = U'y and in y - Uz: measured with batches of 1 to 8
 # (benchmarks/bench_mahalanobis.py), it costs this many values of a triangular factor.
@@ -57,7 +52,7 @@ def packed_indices(channels: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.
 def pack(factors: F64) -> F32:
     """Lower-triangular factors (P, C, C) as (P, packed_values(C)) float32."""
     rows, columns = packed_indices(factors.shape[-1])
-    return np.where(rows >= 0, factors[:, rows, columns], 0.0).astype(np.float32)
+    return np.where(rows >= 0, factors[:, np.maximum(rows, 0), columns], 0.0).astype(np.float32)
 
 
 def unpack(packed: F32, channels: int) -> F64:

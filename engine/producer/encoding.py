@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from engine.errors import DecodeError
+from engine.images import JPEG_MAGIC, PNG_MAGIC, read_image
 from engine.producer.sources import Picture
 from engine.types import U8, Codec, PixelFormat
 
-_MAGIC: dict[Codec, bytes] = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
-_JPEG_QUALITY = 95
+_MAGIC: dict[Codec, bytes] = {"jpeg": JPEG_MAGIC, "png": PNG_MAGIC}
+_JPEG_SETTINGS = (cv2.IMWRITE_JPEG_QUALITY, 95)
+_PNG_SETTINGS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,17 @@ class Encoded:
 def encode(picture: Picture, codec: Codec | None) -> Encoded:
     """A picture in a codec, or for None as it is: JPEG and PNG files untouched, other files PNG, video JPEG.
 
-    Raises DecodeError for a file that has to be decoded and is no picture.
+    Raises DecodeError for a file that cannot be read, or that has to be decoded and is no picture.
     """
-    if picture.data is None:
+    if picture.file is None:
         assert picture.image is not None
         return _encode_image(picture.image, codec or "jpeg")
-    found = sniff(picture.data)
+    data = _read(picture.file)
+    found = sniff(data)
     if found is not None and codec in (None, found):
-        return Encoded(found, picture.data)
-    return _encode_image(_decode(picture), codec or "png")
+        return Encoded(found, data)
+    rgb = _decode(picture.file)
+    return _encode_image(np.ascontiguousarray(rgb[..., ::-1]), codec or "png")
 
 
 def sniff(data: bytes) -> Codec | None:
@@ -44,23 +49,25 @@ def sniff(data: bytes) -> Codec | None:
     return next((codec for codec, magic in _MAGIC.items() if data.startswith(magic)), None)
 
 
-def _decode(picture: Picture) -> U8:
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION  # 8 bits, grey stays grey
-    buffer = np.frombuffer(picture.data or b"", np.uint8)
-    image = cv2.imdecode(buffer, flags) if buffer.size else None
-    if image is None:
-        raise DecodeError(f"{picture.name}: not a picture that OpenCV reads; remove the file or make it again")
-    return np.asarray(image, np.uint8)
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DecodeError(f"{file}: cannot be read ({error.strerror})") from None
 
 
-def _encode_image(image: U8, codec: Codec) -> Encoded:
+def _decode(file: Path) -> U8:
+    try:
+        return read_image(file)
+    except DecodeError as error:
+        raise DecodeError(f"{file}: {error}") from None
+
+
+def _encode_image(bgr: U8, codec: Codec) -> Encoded:
+    """(H, W, 3) BGR -> the codec's bytes."""
     if codec == "raw":
-        height, width = image.shape[:2]
-        grey = image.ndim == 2
-        shape = (height, width, 1 if grey else 3)
-        return Encoded("raw", np.ascontiguousarray(image).tobytes(), shape, "Mono8" if grey else "BGR8")
+        height, width, channels = bgr.shape
+        return Encoded("raw", bgr.tobytes(), (height, width, channels), "BGR8")
     if codec == "jpeg":
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    else:
-        _, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    return Encoded(codec, data.tobytes())
+        return Encoded("jpeg", cv2.imencode(".jpg", bgr, _JPEG_SETTINGS)[1].tobytes())
+    return Encoded("png", cv2.imencode(".png", bgr, _PNG_SETTINGS)[1].tobytes())

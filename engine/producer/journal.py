@@ -20,8 +20,8 @@ class Journal:
             raise UsageError(f"{path}: journal cannot be written ({error.strerror}); give another --journal") from None
 
     def write(self, accepted: Iterable[tuple[str, str]]) -> None:
-        """Add (entry id, frame id) pairs."""
-        self._file.writelines(f"{entry}\t{_one_line(frame)}\n" for entry, frame in accepted)
+        """Add (entry id, frame id) pairs; ids hold no tabs and no line breaks."""
+        self._file.writelines(f"{entry}\t{frame}\n" for entry, frame in accepted)
         self._file.flush()
 
     def close(self) -> None:
@@ -44,7 +44,3 @@ def read_journal(path: Path) -> Iterator[tuple[str, str]]:
             if not tab:
                 raise UsageError(f"{path}, line {number}: expected ENTRY<tab>ID, got {line.strip()!r}")
             yield entry, frame
-
-
-def _one_line(text: str) -> str:
-    return text.translate({9: " ", 10: " ", 13: " "})

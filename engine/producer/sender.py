@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import redis
+from redis import exceptions as errors
 
 from engine.errors import StreamError
 from engine.producer.buffer import Buffer, Parcel
@@ -57,8 +58,15 @@ _PUT_S = 0.1
 _RETRY_S = 0.2
 _REPORT_S = 10.0
 
-_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.OutOfMemoryError)
-_REFUSED_FOR_NOW = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "TRYAGAIN")
+_AWAY = (
+    errors.ConnectionError,
+    errors.TimeoutError,
+    errors.ReadOnlyError,  # a failover is under way
+    errors.OutOfMemoryError,
+    errors.ClusterDownError,
+    errors.TryAgainError,
+)
+_REFUSED_FOR_NOW = ("BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS")  # replies that redis-py has no type for
 
 
 @dataclass(slots=True)
@@ -104,19 +112,21 @@ class Sender:
                 return True
         return False
 
-    def close(self, grace_s: float | None = None) -> None:
-        """Send what was taken and stop; with `grace_s`, give up after so many seconds.
+    def close(self, stop: threading.Event, grace_s: float) -> None:
+        """Send what was taken and end; once `stop` is set, give up after `grace_s`.
 
         Raises StreamError where frames that were taken could not be sent.
         """
         self._buffer.close()
+        while self._thread.is_alive() and not stop.is_set():
+            self._thread.join(_PUT_S)
         self._thread.join(grace_s)
         self._abandoned.set()
         self._thread.join()
         self._raise_failure()
         if left := self._unsent + len(self._buffer):
             raise StreamError(
-                f"{self._stream}: the server took no frames for {grace_s:g} s, {left} frames were not sent; "
+                f"{self._stream}: {left} frames were not sent, the server took none for {grace_s:g} s after the stop; "
                 f"start the server and push them again"
             )
 
@@ -175,7 +185,7 @@ class Sender:
         while True:
             try:
                 result = operation()
-            except redis.RedisError as error:
+            except errors.RedisError as error:
                 if not _passes(error):
                     raise StreamError(f"{self._stream}: the server refuses frames: {error}") from error
                 if not away:
@@ -197,8 +207,8 @@ class _Abandoned(Exception):  # noqa: N818 - a signal, not an error
     """The sender was told to give up what it holds."""
 
 
-def _passes(error: redis.RedisError) -> bool:
+def _passes(error: errors.RedisError) -> bool:
     """Whether a server's failure is one that ends by itself or by an operator's hand."""
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+    if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
         return False
     return isinstance(error, _AWAY) or str(error).startswith(_REFUSED_FOR_NOW)

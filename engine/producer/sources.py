@@ -29,10 +29,13 @@ Kind = Literal["pictures", "video", "url", "webcam"]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of a source: a file's bytes in `data`, or `image` (H, W, 3) BGR or (H, W) grey; never both."""
+    """One picture of a source: a `file` still to be read, or an `image` (H, W, 3) BGR; never both.
+
+    `name` tells it from the source's other pictures; a live camera's have none.
+    """
 
     name: str | None
-    data: bytes | None = None
+    file: Path | None = None
     image: U8 | None = None
 
 
@@ -104,7 +107,7 @@ def _files(folder: Path, mark: str) -> Iterator[Picture]:
         raise DataError(f"{folder}: no pictures here; expected files named {', '.join(sorted(PICTURES))}")
     base = folder if folder.is_dir() else folder.parent
     for file in files:
-        yield Picture(name=file.relative_to(base).as_posix() + mark, data=file.read_bytes())
+        yield Picture(name=file.relative_to(base).as_posix() + mark, file=file)
 
 
 def _video(file: Path, mark: str) -> Iterator[Picture]:

@@ -1,0 +1,53 @@
+"""A model as one safetensors file: arrays, and a JSON of facts in the header. Nothing is ever unpickled.
+
+16-bit factors lie there as U16: their bits, which any reader can hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from kernels.errors import ModelFileError, ShapeError
+
+FORMAT = "mahalanobis-gaussian"
+VERSION = 1
+
+Array = npt.NDArray[np.generic]
+
+
+def write(path: Path, arrays: dict[str, Any], facts: dict[str, object]) -> None:
+    """Write arrays and facts."""
+    header = {"format": FORMAT, "version": str(VERSION), "facts": json.dumps(facts)}
+    save_file(arrays, path, metadata=header)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays and facts of a file that `write` made; raises ModelFileError for any other."""
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file; make one with Gaussian.save")
+    with checking(path), safe_open(path, framework="numpy") as file:
+        header = file.metadata() or {}
+        kind, version = header.get("format"), header.get("version")
+        if (kind, version) != (FORMAT, str(VERSION)):
+            raise ModelFileError(
+                f"{path}: expected format {FORMAT} version {VERSION}, got {kind} version {version}; fit the model again"
+            )
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["facts"])  # noqa: SIM118
+
+
+@contextmanager
+def checking(path: Path) -> Iterator[None]:
+    """Errors of a damaged or foreign file, as ModelFileError."""
+    try:
+        yield
+    except (SafetensorError, ShapeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: not a readable model ({error}); copy the file again, or fit the model again") from error

@@ -1,0 +1,69 @@
+"""The batched Mahalanobis map, and its definition.
+
+d(x)[n, i, j] = sqrt((x - mean)^T Sigma^-1 (x - mean)) at every position, equation (7) of FYD.
+Letters: N batch, C channels, h w grid, P = h * w positions.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels import _cpu
+from kernels.errors import KernelError, ShapeError
+from kernels.gaussian import Gaussian
+from kernels.storage import F32, F64
+
+INSTRUCTION_SETS: tuple[str, ...] = tuple(_cpu.instruction_sets())
+
+
+def mahalanobis_map(features: npt.NDArray[Any], model: Gaussian, out: F32 | None = None, threads: int = 0) -> F32:
+    """Distances (N, h, w) of features (N, C, h, w) to the model's Gaussians.
+
+    Features are float32, float16 or bfloat16 (ml_dtypes) with any strides; NaN and infinity come out as NaN or
+    infinity at their position. `out` is a C-contiguous (N, h, w) array to fill; `threads` 0 means every core this
+    process may use. Raises ShapeError for other shapes or dtypes. The interpreter lock is released.
+    """
+    return run(features, model, out, threads, INSTRUCTION_SETS[0])
+
+
+def run(features: npt.NDArray[Any], model: Gaussian, out: F32 | None, threads: int, isa: str) -> F32:
+    """`mahalanobis_map` by one of INSTRUCTION_SETS."""
+    expected = (model.channels, *model.grid)
+    if features.ndim != 4 or features.shape[1:] != expected:
+        raise ShapeError(f"features: expected (N, C, h, w) with (C, h, w) = {expected}, got {features.shape}")
+    shape = (features.shape[0], *model.grid)
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ShapeError(f"out: expected a writable C-contiguous float32 array {shape}, got {out.dtype} {out.shape}")
+    if threads < 0:
+        raise KernelError(f"threads: expected 0 (all) or more, got {threads}")
+    numbers, name = _numbers(features)
+    _cpu.map(
+        numbers, name, model.factor, model.storage, model.mean, model.scale, model.weights, model.tail,
+        out.reshape(shape[0], -1), threads or len(os.sched_getaffinity(0)), isa,
+    )  # fmt: skip
+    return out
+
+
+def _numbers(features: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
+    """The features as the kernel takes them, 16-bit numbers as their bits, and the name of their format."""
+    name = features.dtype.name
+    if name not in ("float32", "float16", "bfloat16") or not features.dtype.isnative:
+        raise ShapeError(
+            f"features: expected float32, float16 or bfloat16, got {features.dtype}; use features.astype(numpy.float32)"
+        )
+    if not features.flags.aligned:
+        features = features.copy()
+    return (features if name == "float32" else features.view(np.uint16)), name
+
+
+def reference(features: npt.NDArray[Any], mean: npt.NDArray[Any], covariance: npt.NDArray[Any]) -> F64:
+    """The definition, in float64: distances (N, h, w) of features (N, C, h, w), for mean (h, w, C) and Sigma (h, w, C, C)."""
+    y = features.astype(np.float64).transpose(2, 3, 1, 0) - mean.astype(np.float64)[..., None]  # (h, w, C, N)
+    squared = np.einsum("hwcn,hwcn->nhw", y, np.linalg.solve(covariance.astype(np.float64), y))
+    return np.sqrt(squared)
