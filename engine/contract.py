@@ -19,6 +19,7 @@ MANIFEST_NAME = "bundle.json"
 # ONNX graph: uint8 RGB pictures in, either dense features or a distance grid out.
 INPUT_NAME = "image"  # (N, H, W, 3) uint8 RGB
 FEATURES_NAME = "features"  # (N, C, h, w) float32
+POSITIONS_NAME = "positions"  # (N, h, w, 2) float32, where features are aligned: see engine.alignment
 GRID_NAME = "grid"  # (N, h, w) float32 distances
 
 Precision = Literal["fp32", "fp16", "int8"]

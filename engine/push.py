@@ -7,11 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from engine.codec import DATA, MAX_ID_CHARS, META, encode_frame
 from engine.config import Redis
 from engine.contract import NAME_PATTERN
 from engine.errors import DecodeError, UsageError
@@ -21,6 +22,8 @@ from engine.producer.journal import Journal
 from engine.producer.schedule import Schedule, Thinner
 from engine.producer.sender import Sender
 from engine.producer.sources import Picture, Source, find_source
+from engine.streams.keys import line_keys
+from engine.streams.link import Link
 from engine.types import Codec, Frame
 
 log = logging.getLogger(__name__)
@@ -34,10 +37,10 @@ _PROGRESS_S = 0.2
 class PushOptions:
     """What `engine push` does.
 
-    `fps` 0 is as fast as the backlog allows (files) or as the camera gives (live); `codec` None sends JPEG and PNG files
-    untouched; `frames` 0 is all. `max_backlog` is how many unread frames of the line the producer tolerates before it
-    waits (0: any number): the default rides out several seconds without an engine at 200 frames/s, and keeps the
-    server's memory bounded.
+    `fps` 0 is as fast as the backlog allows (files) or as the camera gives (live); `codec` None sends JPEG and PNG
+    files untouched; `frames` 0 is all. `max_backlog` is how many unread frames of the line the producer tolerates
+    before it waits (0: any number): the default rides out several seconds without an engine at 200 frames/s, and keeps
+    the server's memory bounded.
     """
 
     source: str
@@ -63,8 +66,8 @@ class PushOptions:
 class PushReport:
     """What a producer did: frames are those that the server accepted.
 
-    `unreadable` files were named in the log and left out; `thinned` frames of a live source came between the due times of
-    `fps`; `late_ms` is the furthest that a frame was behind its schedule when it was handed over.
+    `unreadable` files were named in the log and left out; `thinned` frames of a live source came between the due times
+    of `fps`; `late_ms` is the furthest that a frame was behind its schedule when it was handed over.
     """
 
     frames: int = 0
@@ -116,9 +119,9 @@ class _Push:
         options = self._options
         with ExitStack() as stack:
             journal = stack.enter_context(Journal(options.journal)) if options.journal else None
-            client = stack.enter_context(connect(options.redis))
-            keys = Keys(options.redis.prefix, options.line)
-            sender = Sender(client, keys.frames, keys.push, options.max_backlog, journal)
+            link = stack.enter_context(closing(Link(options.redis, None, "engine-push")))
+            stream = line_keys(options.redis.prefix, options.line).frames
+            sender = Sender(link, stream, options.max_backlog, journal)
             try:
                 for parcel in islice(self._parcels(), options.frames or None):
                     if not sender.put(parcel, self._stop):
@@ -196,7 +199,7 @@ def parcel_of(picture: Picture, options: PushOptions, ts_ns: int) -> Parcel:
         pixel_format=encoded.pixel_format,
     )
     fields = encode_frame(frame)
-    return Parcel(name or "", fields["meta"], fields["data"])
+    return Parcel(name or "", fields[META], fields[DATA])
 
 
 def frame_id(name: str) -> str:

@@ -17,7 +17,7 @@ from kernels.factorise import Eigenpairs, eigenpairs_of_covariance, eigenpairs_o
 from kernels.gaussian import Gaussian, Truncation
 from kernels.layout import Factorisation, choose, full_rank, model_bytes, pack, packed_values, row_values
 from kernels.moments import Moments
-from kernels.storage import DTYPES, F64, Storage, check, encode
+from kernels.storage import F64, Storage, check, empty, encode
 
 Eps = float | npt.ArrayLike
 
@@ -102,7 +102,7 @@ def _expect_size(source: Source, options: Options, kind: Factorisation) -> None:
 def _triangular(source: Source, options: Options) -> Gaussian:
     channels, positions = source.channels, source.positions
     mean = np.empty((positions, channels), np.float32)
-    factor = np.empty((positions, packed_values(channels)), DTYPES[options.storage])
+    factor = empty((positions, packed_values(channels)), options.storage)
     for at in source.chunks():
         moments = source.moments(at)
         mean[at] = moments.mean
@@ -122,12 +122,13 @@ def _low_rank(source: Source, options: Options) -> Gaussian:
     exact = rank == full_rank(channels, source.count, None)
     scale = np.broadcast_to(1.0 / np.sqrt(options.eps), (channels,))
     mean = np.empty((positions, channels), np.float32)
-    factor = np.zeros((positions, rank, row_values(channels)), DTYPES[options.storage])
+    factor = empty((positions, rank, row_values(channels)), options.storage)
     weights = np.empty((positions, rank), np.float32)
     tail = np.ones(positions, np.float32)
     costs = []
     for at in source.chunks():
         mean[at], pairs = _eigenpairs(source, at, scale, rank)
+        factor[at, :, channels:] = 0
         factor[at, :, :channels] = encode(pairs.vectors.astype(np.float32), options.storage)
         weights[at] = 1.0 / (pairs.values + 1.0)
         if not exact:

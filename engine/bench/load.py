@@ -1,6 +1,6 @@
 """The cameras of a benchmark: `python -m engine.bench.load URL PREFIX LINE PICTURES CAMERAS` is their process.
 
-It sends pictures that were encoded beforehand, so that what it costs is what a camera gateway costs: packing and sending.
+It sends pictures that were encoded beforehand, so that it costs what a camera gateway costs: packing and sending.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.producer.buffer import Parcel
 from engine.producer.schedule import Schedule
 from engine.producer.sender import Sender
 from engine.producer.sources import picture_files
-from engine.streams.keys import Keys
+from engine.streams.keys import LineKeys, line_keys
 from engine.streams.redis import connect
 from engine.types import Frame
 
@@ -37,9 +37,9 @@ class Target:
     line: str
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> LineKeys:
         """The line's keys."""
-        return Keys(self.redis.prefix, self.line)
+        return line_keys(self.redis.prefix, self.line)
 
 
 def load_worker(target: Target, folder: Path, cameras: int) -> Worker:
@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> None:
     with connect(target.redis) as client:
 
         def work(request: Document) -> Document:
-            return send(Sender(client, target.keys, int(request["max_backlog"])), source, request)
+            return send(Sender(client, target.keys.frames, int(request["max_backlog"])), source, request)
 
         serve_requests(work)
 

@@ -61,7 +61,7 @@ def _find(data: Path | None, manifest: Manifest) -> tuple[str, list[Path]]:
 
 
 def _test_files(data: Path) -> list[Path]:
-    """A folder's pictures; of an MVTec AD layout those of `test`, which it holds besides training pictures and masks."""
+    """A folder's pictures; of an MVTec AD layout those of `test`, which lies beside training pictures and masks."""
     if not data.exists():
         raise DataError(f"{data}: no such folder; give --data a folder of pictures")
     test = data / "test"

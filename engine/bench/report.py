@@ -72,7 +72,9 @@ class OpenLoopRun:
     """Cameras at a fixed rate, whether or not the engine keeps up.
 
     `latency_ms` is the results' own `total`: scheduled capture time to publish; `reader_latency_ms` ends when a reader
-    holds the result. `max_backlog` is the most unread frames seen; `quantiles_ms` the 0 %, 1 %, ... 100 % latency.
+    holds the result; `stages_ms` its parts. `anomalous` is the share of frames rejected, `max_backlog`
+    the most unread frames seen, `late_ms` how far the cameras themselves fell behind at worst, `quantiles_ms` the 0 %,
+    1 %, ... 100 % latency.
     """
 
     cameras: int
@@ -81,6 +83,7 @@ class OpenLoopRun:
     frames: int
     results: int
     seconds: float
+    anomalous: float
     latency_ms: Latency
     reader_latency_ms: Latency
     stages_ms: Mapping[str, Latency]
@@ -116,7 +119,8 @@ class BenchReport:
             "notes": list(self.notes),
             "environment": dict(self.environment),
             "runs": [
-                *(asdict(run) for run in (*self.saturation, *self.open_loop)),
+                *(asdict(run) for run in self.saturation),
+                *(asdict(run) for run in self.open_loop),
                 *({"kind": run.kind, **asdict(run.setup), "fps": run.fps} for run in self.offline),
             ],
         }
@@ -146,7 +150,7 @@ def quantiles(samples_ms: Samples) -> list[float]:
     return [round(float(value), 3) for value in np.percentile(np.asarray(samples_ms), np.arange(101))]
 
 
-def rate(times_s: Samples, start_s: float, end_s: float) -> float:
-    """Events per second within [start_s, end_s)."""
-    times = np.asarray(times_s)
-    return float(np.count_nonzero((times >= start_s) & (times < end_s)) / (end_s - start_s))
+def rate(times: Samples, start: float, end: float) -> float:
+    """Events within [start, end) by unit of time."""
+    when = np.asarray(times)
+    return float(np.count_nonzero((when >= start) & (when < end)) / (end - start))

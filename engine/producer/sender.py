@@ -17,16 +17,18 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import redis
-from redis import exceptions as errors
+from redis.commands.core import Script
+from redis.exceptions import OutOfMemoryError
 
-from engine.errors import StreamError
+from engine.errors import AwayError, StreamError
 from engine.producer.buffer import Buffer, Parcel
 from engine.producer.journal import Journal
+from engine.streams.link import Link
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SCRIPT = """
+_SCRIPT = """#!lua
 local function reply(ids)
   return {redis.call('XLEN', KEYS[1]), ids}
 end
@@ -58,15 +60,7 @@ _PUT_S = 0.1
 _RETRY_S = 0.2
 _REPORT_S = 10.0
 
-_AWAY = (
-    errors.ConnectionError,
-    errors.TimeoutError,
-    errors.ReadOnlyError,  # a failover is under way
-    errors.OutOfMemoryError,
-    errors.ClusterDownError,
-    errors.TryAgainError,
-)
-_REFUSED_FOR_NOW = ("BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS")  # replies that redis-py has no type for
+_REFUSED_FOR_NOW = ("MISCONF", "NOREPLICAS")  # a full disk, too few replicas
 
 
 @dataclass(slots=True)
@@ -82,16 +76,13 @@ class Sent:
 class Sender:
     """Owns the thread that talks to the server. `max_backlog` 0 means no limit."""
 
-    def __init__(
-        self, client: redis.Redis, stream: str, receipt: str, max_backlog: int, journal: Journal | None = None
-    ) -> None:
+    def __init__(self, link: Link, stream: str, max_backlog: int, journal: Journal | None = None) -> None:
         self.sent = Sent()
-        self._client = client
+        self._link = link
         self._stream = stream
-        self._receipt = f"{receipt}:{uuid.uuid4().hex}"
+        self._receipt = f"{stream}:push:{uuid.uuid4().hex}"  # on the stream's shard: the braces are in its name
         self._max_backlog = max_backlog
         self._journal = journal
-        self._script = client.register_script(_SCRIPT)
         self._backlog = 0
         self._round_trips = 0
         self._unsent = 0
@@ -140,7 +131,7 @@ class Sender:
                 self._deliver(batch)
         except _Abandoned:
             pass
-        except (StreamError, OSError) as error:  # OSError: the journal's disk
+        except Exception as error:  # a thread's errors belong to whoever waits for it
             self._failure = error
 
     def _deliver(self, batch: Sequence[Parcel]) -> None:
@@ -163,8 +154,7 @@ class Sender:
         for parcel in batch:
             arguments += [parcel.meta, parcel.data]
         keys = [self._stream, self._receipt]
-        backlog, entries = self._insist(lambda: cast(tuple[int, list[bytes]], self._script(keys, arguments)))
-        self._backlog = backlog
+        self._backlog, entries = self._insist(lambda client: _run(client, keys, arguments))
         return [entry.decode() for entry in entries]
 
     def _await_room(self) -> None:
@@ -176,26 +166,28 @@ class Sender:
                 log.warning("%s: waiting, backlog %d of at most %d", self._stream, self._backlog, self._max_backlog)
                 reported = now
             self._pause(_POLL_S)
-            self._backlog = self._insist(lambda: cast(int, self._client.xlen(self._stream)))
+            self._backlog = self._insist(lambda client: client.xlen(self._stream))
         self.sent.waited_s += time.monotonic() - started
 
-    def _insist(self, operation: Callable[[], T]) -> T:
+    def _insist(self, operation: Callable[[redis.Redis], T]) -> T:
         """Repeat an operation while the server is away; raises StreamError when it refuses for good."""
         away = False
         while True:
             try:
-                result = operation()
-            except errors.RedisError as error:
+                self._link.open()
+                with self._link.translated():
+                    result = operation(self._link.client(self._stream))
+            except StreamError as error:
                 if not _passes(error):
-                    raise StreamError(f"{self._stream}: the server refuses frames: {error}") from error
+                    raise StreamError(f"{self._stream}: frames cannot be sent: {error}") from error
                 if not away:
-                    log.warning("%s: server away (%s); holding frames and trying again", self._stream, error)
+                    log.warning("%s: holding frames: %s", self._stream, error)
                     self.sent.interruptions += 1
                 away = True
                 self._pause(_RETRY_S)
             else:
                 if away:
-                    log.warning("%s: server back", self._stream)
+                    log.warning("%s: sending again", self._stream)
                 return result
 
     def _pause(self, seconds: float) -> None:
@@ -207,8 +199,12 @@ class _Abandoned(Exception):  # noqa: N818 - a signal, not an error
     """The sender was told to give up what it holds."""
 
 
-def _passes(error: errors.RedisError) -> bool:
-    """Whether a server's failure is one that ends by itself or by an operator's hand."""
-    if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
-        return False
-    return isinstance(error, _AWAY) or str(error).startswith(_REFUSED_FOR_NOW)
+def _run(client: redis.Redis, keys: list[str], arguments: list[bytes | str | int]) -> tuple[int, list[bytes]]:
+    return cast(tuple[int, list[bytes]], Script(client, _SCRIPT)(keys, arguments))
+
+
+def _passes(error: StreamError) -> bool:
+    """Whether a failure is one that ends by itself or by an operator's hand, without the producer being changed."""
+    if isinstance(error, AwayError) or isinstance(error.__cause__, OutOfMemoryError):
+        return True
+    return str(error.__cause__).startswith(_REFUSED_FOR_NOW)

@@ -31,6 +31,7 @@ class Network(nn.Module):
         self.fca = nn.ModuleList(_alignments(backbone, settings))
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.channels = sum(len(index) for index in picked)
         for i, index in enumerate(picked):
             self.register_buffer(f"picked{i}", index, persistent=False)
 
@@ -68,13 +69,16 @@ class Network(nn.Module):
         Each level samples the picture by its own map; a position of the grid is taken to lie at their mean.
         """
         levels, affines = self.levels(self.normalised(images))
-        picked = (self.get_buffer(f"picked{i}") for i in range(len(levels)))
-        parts = [self._on_grid(x.index_select(1, index)) for x, index in zip(levels, picked, strict=True)]
-        features = torch.cat(parts, dim=1)  # (N, C, h, w)
+        features = torch.cat([self._on_grid(self._pick(i, x)) for i, x in enumerate(levels)], dim=1)  # (N, C, h, w)
         if not self.aligns:
             return features
         back = inverse(torch.stack(affines).mean(0))
         return features, F.affine_grid(back, [images.shape[0], 1, *self.settings.grid], align_corners=False)
+
+    def _pick(self, level: int, x: Tensor) -> Tensor:
+        """The channels of a level that are kept."""
+        index = self.get_buffer(f"picked{level}")
+        return x if len(index) == x.shape[1] else x.index_select(1, index)
 
     def _on_grid(self, x: Tensor) -> Tensor:
         """(N, C_i, h_i, w_i) -> (N, C_i, h, w): locally averaged, then brought to the common grid."""

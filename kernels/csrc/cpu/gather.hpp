@@ -1,4 +1,4 @@
-// Features of a few positions, transposed: (n, C, positions) -> y (positions, n, C), minus the mean.
+// Features of a few positions, transposed, minus the mean: (n, C, positions) -> y (positions, n, C).
 #pragma once
 
 #include "../problem.hpp"
@@ -8,19 +8,22 @@
 namespace {
 
 using mahalanobis::Features;
+using mahalanobis::kTilePositions;
 using mahalanobis::Model;
 using mahalanobis::Number;
 using mahalanobis::Tile;
 
+constexpr std::ptrdiff_t kAhead = 16;  // channels; each is a cache line far from the last one
+
 // Offsets, in elements, of the tile's positions in the grid.
 struct Offsets {
-  std::ptrdiff_t at[mahalanobis::kTilePositions];
-  bool contiguous;
+  std::ptrdiff_t at[kTilePositions];
+  bool contiguous;  // a whole tile, one after the other
 };
 
 inline Offsets offsets(const Features& f, const Tile& t) {
   Offsets o;
-  o.contiguous = t.positions == mahalanobis::kTilePositions;
+  o.contiguous = t.positions == kTilePositions;
   for (std::ptrdiff_t i = 0; i < t.positions; ++i) {
     const std::ptrdiff_t p = t.first_position + i;
     o.at[i] = p / f.width * f.row_stride + p % f.width * f.column_stride;
@@ -29,44 +32,45 @@ inline Offsets offsets(const Features& f, const Tile& t) {
   return o;
 }
 
+// One channel at all positions of the tile.
 template <class T>
-inline void transpose(const Features& f, const Tile& t, float* y) {
-  const Offsets o = offsets(f, t);
-  const T* data = static_cast<const T*>(f.data) + t.first_picture * f.batch_stride;
-  for (std::ptrdiff_t n = 0; n < t.pictures; ++n) {
-    const T* source = data + n * f.batch_stride;
-    float* row = y + n * t.row;
-    for (std::ptrdiff_t c = 0; c < f.channels; ++c, source += f.channel_stride) {
-      if (o.contiguous) {
-        for (int i = 0; i < mahalanobis::kTilePositions; ++i) row[i * t.position + c] = scalar(source[o.at[0] + i]);
-      } else {
-        for (std::ptrdiff_t i = 0; i < t.positions; ++i) row[i * t.position + c] = scalar(source[o.at[i]]);
-      }
-    }
+inline void channel(const T* source, const Offsets& o, const Model& m, const Tile& t, std::ptrdiff_t c, float* y) {
+  const float* mean = m.mean + t.first_position * m.channels + c;
+  const float scale = m.scale == nullptr ? 1.0f : m.scale[c];
+  for (std::ptrdiff_t i = 0; i < t.positions; ++i)
+    y[i * t.position + c] = (scalar(source[o.at[i]]) - mean[i * m.channels]) * scale;
+}
+
+// Four channels at the contiguous positions of a whole tile.
+template <class T>
+inline void four_channels(const T* source, std::ptrdiff_t stride, const Model& m, const Tile& t, std::ptrdiff_t c,
+                          float* y) {
+  const float* mean = m.mean + t.first_position * m.channels + c;
+  const Float<4> scale = m.scale == nullptr ? Float<4>{1.0f, 1.0f, 1.0f, 1.0f} : load<4>(m.scale + c);
+  for (std::ptrdiff_t i = 0; i < kTilePositions; i += 4) {
+    Float<4> v[4];
+    for (int k = 0; k < 4; ++k) v[k] = load<4>(source + k * stride + i);
+    transpose(v);
+    for (int k = 0; k < 4; ++k)
+      store<4>(y + (i + k) * t.position + c, (v[k] - load<4>(mean + (i + k) * m.channels)) * scale);
   }
 }
 
-inline void centre(const Model& m, const Tile& t, float* y) {
-  for (std::ptrdiff_t i = 0; i < t.positions; ++i) {
-    const float* __restrict mean = m.mean + (t.first_position + i) * m.channels;
-    for (std::ptrdiff_t n = 0; n < t.pictures; ++n) {
-      float* __restrict row = y + i * t.position + n * t.row;
-      for (std::ptrdiff_t c = 0; c < m.channels; ++c) row[c] -= mean[c];
-      if (m.scale == nullptr) continue;
-      const float* __restrict scale = m.scale;
-      for (std::ptrdiff_t c = 0; c < m.channels; ++c) row[c] *= scale[c];
-      for (std::ptrdiff_t c = m.channels; c < t.row; ++c) row[c] = 0.0f;
-    }
-  }
-}
-
+template <class T>
 inline void gather(const Features& f, const Model& m, const Tile& t, float* y) {
-  switch (f.number) {
-    case Number::float32: transpose<float>(f, t, y); break;
-    case Number::float16: transpose<Half16>(f, t, y); break;
-    case Number::bfloat16: transpose<Brain16>(f, t, y); break;
+  const Offsets o = offsets(f, t);
+  for (std::ptrdiff_t n = t.first_picture; n < t.first_picture + t.pictures; ++n, y += t.row) {
+    const T* source = static_cast<const T*>(f.data) + n * f.batch_stride;
+    std::ptrdiff_t c = 0;
+    for (; o.contiguous && c + 4 <= f.channels; c += 4) {
+      const T* four = source + c * f.channel_stride + o.at[0];
+      for (int k = 0; k < 4; ++k) __builtin_prefetch(four + (kAhead + k) * f.channel_stride);
+      four_channels(four, f.channel_stride, m, t, c, y);
+    }
+    for (; c < f.channels; ++c) channel(source + c * f.channel_stride, o, m, t, c, y);
+    for (; c < t.row; ++c)
+      for (std::ptrdiff_t i = 0; i < t.positions; ++i) y[i * t.position + c] = 0.0f;
   }
-  centre(m, t, y);
 }
 
 }  // namespace

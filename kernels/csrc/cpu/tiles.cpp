@@ -35,7 +35,11 @@ namespace mahalanobis {
 
 // scratch: parts(...).end floats on a 64-byte boundary.
 void MAHALANOBIS_ISA(const Problem& problem, const Tile& tile, float* scratch) {
-  gather(problem.features, problem.model, tile, scratch);
+  switch (problem.features.number) {
+    case Number::float32: gather<float>(problem.features, problem.model, tile, scratch); break;
+    case Number::float16: gather<Half16>(problem.features, problem.model, tile, scratch); break;
+    case Number::bfloat16: gather<Brain16>(problem.features, problem.model, tile, scratch); break;
+  }
   const Parts at = parts(tile.pictures, tile.row, tile.position);
   float *spare = scratch + at.spare, *d2 = scratch + at.distances;
   switch (problem.model.number) {

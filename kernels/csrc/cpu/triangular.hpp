@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../layout.hpp"
+#include "fetch.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -15,9 +16,11 @@ using HalfFloat = Float<kHalfLanes>;
 
 // One panel times M pictures: squares of the 16 rows' products, added to sums[M].
 template <class T, int M>
-inline void panel_times(const T* w, layout::Panel panel, const float* y, std::ptrdiff_t row, HalfFloat* sums) {
+inline void panel_times(const T* w, layout::Panel panel, Ahead ahead, const float* y, std::ptrdiff_t row,
+                        HalfFloat* sums) {
   Float<kLanes> z[M][kPanelVectors] = {};
   for (std::ptrdiff_t j = 0; j < panel.full; ++j, w += layout::panel_rows) {
+    ahead.fetch(j);
     for (int v = 0; v < kPanelVectors; ++v) {
       const Float<kLanes> column = load<kLanes>(w + v * kLanes);
       for (int m = 0; m < M; ++m) z[m][v] += column * y[m * row + j];
@@ -36,12 +39,18 @@ inline void panel_times(const T* w, layout::Panel panel, const float* y, std::pt
     for (const HalfFloat& h : halves[m]) sums[m] += h * h;
 }
 
+// One panel times all pictures, M at a time, then the rest. Each group fetches its share of the panel after this one;
+// where there is one group only, it runs at the pace of the memory and the processor's own prefetcher does better.
 template <class T, int M>
-inline std::ptrdiff_t pictures_times(const T* w, layout::Panel panel, const float* y, std::ptrdiff_t row,
-                                     std::ptrdiff_t first, std::ptrdiff_t pictures, HalfFloat* sums) {
-  for (; first + M <= pictures; first += M) panel_times<T, M>(w, panel, y + first * row, row, sums + first);
-  if constexpr (M > 1) return pictures_times<T, M / 2>(w, panel, y, row, first, pictures, sums);
-  return first;
+inline void pictures_times(const T* w, layout::Panel panel, const float* y, std::ptrdiff_t row, std::ptrdiff_t first,
+                           std::ptrdiff_t pictures, HalfFloat* sums) {
+  constexpr std::ptrdiff_t column = layout::panel_rows * sizeof(T);
+  const char* next = reinterpret_cast<const char*>(w + layout::values(panel));
+  for (; first + M <= pictures; first += M) {
+    const Ahead ahead{next + panel.full * column * first / pictures, pictures > M ? column * M / pictures : 0};
+    panel_times<T, M>(w, panel, ahead, y + first * row, row, sums + first);
+  }
+  if constexpr (M > 1) pictures_times<T, M / 2>(w, panel, y, row, first, pictures, sums);
 }
 
 // sums: (pictures,) vectors of scratch; out: (pictures,) squared distances.

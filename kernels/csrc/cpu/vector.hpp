@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__F16C__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -62,6 +62,13 @@ inline typename Types<L>::Bits widen(const void* p) {
 
 template <int L>
 inline Float<L> load(const Brain16* p) {
+  // GCC widens in two halves where one instruction does.
+#if defined(__AVX2__)
+  if constexpr (L == 8) {
+    const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return reinterpret_cast<Float<L>>(_mm256_slli_epi32(bits, 16));
+  }
+#endif
   return reinterpret_cast<Float<L>>(widen<L>(p) << 16);
 }
 
@@ -78,6 +85,22 @@ inline Float<L> load(const Half16* p) {
   const auto special = reinterpret_cast<typename Types<L>::Bits>((h & 0x7c00u) == 0x7c00u) & 0x7f800000u;  // inf, NaN
   const auto value = reinterpret_cast<Float<L>>(magnitude) * 0x1p112f;  // rebias the exponent; exact, subnormals too
   return reinterpret_cast<Float<L>>(reinterpret_cast<typename Types<L>::Bits>(value) | special | (h & 0x8000u) << 16);
+}
+
+// Four vectors as rows to four as columns.
+inline void transpose(Float<4> (&v)[4]) {
+#if defined(__clang__) || __GNUC__ >= 12
+#define MAHALANOBIS_MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define MAHALANOBIS_MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, Types<4>::Bits{i, j, k, l})
+#endif
+  const Float<4> a = MAHALANOBIS_MIX(v[0], v[1], 0, 4, 1, 5), b = MAHALANOBIS_MIX(v[0], v[1], 2, 6, 3, 7);
+  const Float<4> c = MAHALANOBIS_MIX(v[2], v[3], 0, 4, 1, 5), d = MAHALANOBIS_MIX(v[2], v[3], 2, 6, 3, 7);
+  v[0] = MAHALANOBIS_MIX(a, c, 0, 1, 4, 5);
+  v[1] = MAHALANOBIS_MIX(a, c, 2, 3, 6, 7);
+  v[2] = MAHALANOBIS_MIX(b, d, 0, 1, 4, 5);
+  v[3] = MAHALANOBIS_MIX(b, d, 2, 3, 6, 7);
+#undef MAHALANOBIS_MIX
 }
 
 inline float scalar(float x) { return x; }

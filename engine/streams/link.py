@@ -1,0 +1,230 @@
+"""The way to the server: clients, scripts, and redis-py's errors translated into ours."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException
+from redis.retry import Retry
+
+from engine.config import Redis
+from engine.errors import AwayError, ConfigError, StreamError
+from engine.streams.scripts import ALL, Script
+
+log = logging.getLogger(__name__)
+
+Argument = str | bytes | int
+
+_SOCKET_S: Final = 10.0  # without an answer for so long the server counts as away; longer than any blocking read
+_CONNECT_S: Final = 3.0
+_READ_BYTES: Final = 1 << 18
+_LEAST_VERSION: Final = (7, 0)
+_REFUSED = (
+    redis.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+)  # subclasses of ConnectionError, but no use in waiting
+_AWAY = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,  # a failover is under way
+    redis.exceptions.AskError,  # and MovedError: slots are moving
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+    RedisClusterException,
+    OSError,
+)
+_AWAY_REPLIES = ("UNBLOCKED", "MASTERDOWN", "BUSY", "LOADING")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One invocation of a script: its keys, all of one line, and its arguments."""
+
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+
+class GroupLostError(StreamError):
+    """The consumer group is gone: it was destroyed, or the stream was deleted."""
+
+
+class Link:
+    """Connections to one server or one cluster, opened on first use and safe to share between threads.
+
+    Nothing here retries: a broken connection raises AwayError, and the next call connects again.
+    """
+
+    def __init__(self, settings: Redis, password: str | None, client_name: str) -> None:
+        self.place = place(settings.url)
+        self._url = with_password(settings.url, password)
+        self._cluster_mode = settings.cluster
+        self._client_name = client_name
+        self._lock = threading.Lock()
+        self._client: redis.Redis | None = None
+        self._cluster: RedisCluster | None = None
+        self._stale = False
+
+    @property
+    def clustered(self) -> bool:
+        """Whether it is a cluster; known once `open` has returned."""
+        return self._cluster is not None
+
+    def open(self) -> None:
+        """Connect and look at the server, where that was not done yet.
+
+        Raises AwayError where it cannot be reached, StreamError where it refuses us or is too old.
+        """
+        with self._lock, self.translated():
+            if self._client is None:
+                self._first_contact()
+            elif self._stale and self._cluster is not None:
+                self._cluster.nodes_manager.initialize()
+            self._stale = False
+
+    def client(self, key: str) -> redis.Redis:
+        """The client of the shard that holds a key; call `open` before."""
+        if self._cluster is not None:
+            node = self._cluster.get_node_from_key(key)  # type: ignore[no-untyped-call]
+            return self._cluster.get_redis_connection(node)
+        if self._client is None:
+            raise AwayError(f"{self.place}: not connected yet")
+        return self._client
+
+    def run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        """Run a script once per call, pipelined; each call's reply, or the StreamError that it met."""
+        replies: list[Any] = [None] * len(calls)
+        by_client: dict[redis.Redis, list[int]] = defaultdict(list)
+        for i, call in enumerate(calls):
+            by_client[self.client(call.keys[0])].append(i)
+        for client, indices in by_client.items():
+            found = self._run_on(client, script, [calls[i] for i in indices])
+            for i, reply in zip(indices, found, strict=True):
+                replies[i] = reply
+        return replies
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise redis-py's errors as ours."""
+        try:
+            yield
+        except (redis.RedisError, RedisClusterException, OSError) as error:
+            raise self._translate(error) from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            if self._cluster is not None:
+                self._cluster.close()
+            if self._client is not None:
+                self._client.close()
+
+    def _run_on(self, client: redis.Redis, script: Script, calls: Sequence[Call]) -> list[Any]:
+        try:
+            replies = _evaluate(client, script, calls)
+            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+            if unknown:
+                for known in ALL:
+                    client.script_load(known.source)
+                for i, reply in zip(unknown, _evaluate(client, script, [calls[i] for i in unknown]), strict=True):
+                    replies[i] = reply
+        except (redis.RedisError, RedisClusterException, OSError) as error:
+            return [self._translate(error)] * len(calls)
+        return [self._translate(reply) if isinstance(reply, Exception) else reply for reply in replies]
+
+    def _first_contact(self) -> None:
+        options: dict[str, Any] = {
+            "socket_timeout": _SOCKET_S,
+            "socket_connect_timeout": _CONNECT_S,
+            "socket_keepalive": True,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "client_name": self._client_name,
+        }
+        client = redis.Redis.from_url(self._url, socket_read_size=_READ_BYTES, **options)
+        try:
+            about = _hello(client)
+            _check_version(about, self.place)
+            _warn_of_eviction(client, self.place)
+            if self._cluster_mode == "on" or (self._cluster_mode == "auto" and about["mode"] == "cluster"):
+                self._cluster = RedisCluster.from_url(self._url, cluster_error_retry_attempts=0, **options)
+        except BaseException:
+            client.close()
+            raise
+        self._client = client
+
+    def _translate(self, error: BaseException) -> StreamError:
+        text = str(error)
+        if isinstance(error, _REFUSED):
+            return StreamError(
+                f"{self.place}: the server refused the login ({text}); set REDIS_PASSWORD or redis.password_file"
+            )
+        if isinstance(error, _AWAY) or text.startswith(_AWAY_REPLIES):
+            self._stale = True
+            return AwayError(f"{self.place}: {text or type(error).__name__}")
+        if text.startswith("NOGROUP"):
+            return GroupLostError(f"{self.place}: {text}")
+        return StreamError(f"{self.place}: the server refused: {text}")
+
+
+def place(url: str) -> str:
+    """A URL without user and password, for logs; raises ConfigError where it is no URL of a server."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ConfigError(
+            f"redis.url: expected redis://, rediss://, unix:// or 'embedded', got {parts.scheme or 'no scheme'!r}"
+        )
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def with_password(url: str, password: str | None) -> str:
+    """A URL with its password replaced; unchanged for None."""
+    if password is None:
+        return url
+    parts = urlsplit(url)
+    user = parts.username or ""
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def _evaluate(client: redis.Redis, script: Script, calls: Sequence[Call]) -> list[Any]:
+    with client.pipeline(transaction=False) as pipeline:
+        for call in calls:
+            pipeline.evalsha(script.sha, len(call.keys), *call.keys, *call.args)
+        return pipeline.execute(raise_on_error=False)
+
+
+def _hello(client: redis.Redis) -> dict[str, str]:
+    """What the server says of itself; unlike INFO open to every user."""
+    reply = client.execute_command("HELLO", 2)  # type: ignore[no-untyped-call]
+    text = [part.decode() if isinstance(part, bytes) else str(part) for part in reply]
+    return dict(zip(text[::2], text[1::2], strict=True))
+
+
+def _check_version(about: dict[str, str], where: str) -> None:
+    """Refuse a server that lacks what the delivery promise needs."""
+    if tuple(int(part) for part in about["version"].split(".")[:2]) < _LEAST_VERSION:
+        raise StreamError(
+            f"{where}: the server is version {about['version']}; expected Redis 7.0 or Valkey 7.2 or newer"
+        )
+
+
+def _warn_of_eviction(client: redis.Redis, where: str) -> None:
+    try:
+        memory = client.info("memory")
+    except redis.exceptions.NoPermissionError:
+        return  # this user may not look; nothing depends on it
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if memory.get("maxmemory") and policy != "noeviction":
+        log.warning(
+            "%s: maxmemory-policy is %s and may evict streams, which loses frames; use noeviction", where, policy
+        )

@@ -1,0 +1,223 @@
+"""The source of frames: new entries, those of consumers that are gone, and the claim on what is held."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from engine import config
+from engine.errors import StreamError
+from engine.streams import scripts
+from engine.streams.base import Claim
+from engine.streams.groups import open_groups
+from engine.streams.keys import GROUP, LineKeys
+from engine.streams.link import Call, GroupLostError, Link
+from engine.streams.shards import ShardReads
+from engine.types import Delivery
+
+log = logging.getLogger(__name__)
+
+_LineCall = tuple[str, tuple[str | int, ...]]  # a line and a script's arguments
+_SHORT_BLOCK_MS = 10  # where not all lines fit into one read
+_TRIM_CHUNK = 256  # entries a script may look at, so that it does not hold up the server
+_SWEEP_S = 10.0
+_FIRST = "-"
+
+
+class RedisSource:
+    """Reads the lines of one process; see `FrameSource` for the promises. Use from any number of threads."""
+
+    def __init__(self, link: Link, keys: Mapping[str, LineKeys], delivery: config.Delivery, consumer: str) -> None:
+        self._link = link
+        self._keys = keys
+        self._delivery = delivery
+        self._consumer = consumer
+        self._line_of_key = {key.frames.encode(): line for line, key in keys.items()}
+        self._clock_ms = dict.fromkeys(keys, 0.0)  # server time less this process's monotonic time
+        self._opened = False
+        self._drains = dict.fromkeys(keys, _FIRST)  # where to go on with what is pending for this consumer
+        self._waiting: list[str] = []  # lines with suspects left
+        self._turn = 0
+        self._swept_s = time.monotonic()
+        self._shards = ShardReads()
+
+    @property
+    def consumer(self) -> str:
+        """See `FrameSource.consumer`."""
+        return self._consumer
+
+    def now_ms(self, line: str) -> float:
+        """See `FrameSource.now_ms`."""
+        return self._clock_ms[line] + time.monotonic() * 1e3
+
+    def read(self, max_frames: int, block_ms: int, skip: Collection[str] = ()) -> list[Delivery]:
+        """See `FrameSource.read`."""
+        self._open()
+        lines = self._take_turns([line for line in self._keys if line not in skip], max_frames)
+        if not lines:
+            time.sleep(block_ms / 1e3)
+            return []
+        if len(lines) + len(skip) < len(self._keys):
+            block_ms = min(block_ms, _SHORT_BLOCK_MS)
+        try:
+            return self._drain(lines, max_frames) or self._read_new(lines, max_frames, block_ms)
+        except GroupLostError as error:
+            self._reopen(error)
+            return []
+        except StreamError:
+            self._drains = dict.fromkeys(self._keys, _FIRST)
+            raise
+
+    def claim(self, max_frames: int, *, alone: bool) -> Claim:
+        """See `FrameSource.claim`."""
+        self._open()
+        suspect = alone and bool(self._waiting)
+        lines = self._waiting[:1] if suspect else list(self._keys)
+        most = max_frames if len(lines) == 1 else -(-max_frames // len(lines))
+        args = (GROUP, self._consumer, self._delivery.claim_idle_ms, most, self._delivery.max_deliveries, int(suspect))
+        deliveries: list[Delivery] = []
+        for line, reply in zip(lines, self._taking(scripts.CLAIM, [(line, args) for line in lines]), strict=True):
+            seconds, microseconds, waiting, items = reply
+            self._set_clock(line, seconds, microseconds)
+            deliveries += (_delivery(line, *item) for item in items)
+            self._waiting = [other for other in self._waiting if other != line] + ([line] if waiting else [])
+        return Claim(deliveries, waiting=bool(self._waiting))
+
+    def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
+        """See `FrameSource.renew`."""
+        calls = [(d.line, (GROUP, self._consumer, d.entry)) for d in held]
+        return [d for d, ours in zip(held, self._run(scripts.RENEW, calls), strict=True) if not ours]
+
+    def release(self, held: Sequence[Delivery]) -> None:
+        """See `FrameSource.release`."""
+        idle = self._delivery.claim_idle_ms
+        calls = [(d.line, (GROUP, self._consumer, idle, d.entry, max(0, d.deliveries - 1))) for d in held]
+        self._run(scripts.RELEASE, calls)
+
+    def backlog(self) -> dict[str, int]:
+        """See `FrameSource.backlog`."""
+        self._open()
+        with self._link.translated():
+            return {line: int(self._link.client(key.frames).xlen(key.frames)) for line, key in self._keys.items()}
+
+    def tend(self) -> dict[str, int]:
+        """See `FrameSource.tend`."""
+        self._open()
+        if time.monotonic() - self._swept_s > _SWEEP_S:
+            self._swept_s = time.monotonic()
+            idle = self._delivery.claim_idle_ms
+            self._run(scripts.SWEEP, [(line, (GROUP, self._consumer, idle)) for line in self._keys])
+        if not self._delivery.frames_maxlen:
+            return {}
+        return {line: unread for line in self._keys if (unread := self._trim(line))}
+
+    def close(self) -> None:
+        """See `FrameSource.close`."""
+        late = self._shards.close()
+        if self._opened:
+            try:
+                self.release(late)
+                self._run(scripts.SWEEP, [(line, (GROUP, self._consumer, -1)) for line in self._keys])
+            except StreamError as error:
+                log.warning("left the group without a farewell: %s", error)
+        self._link.close()
+
+    def _open(self) -> None:
+        self._link.open()
+        if not self._opened:
+            for line, (seconds, microseconds) in open_groups(self._link, self._keys).items():
+                self._set_clock(line, seconds, microseconds)
+            self._opened = True
+
+    def _reopen(self, error: GroupLostError) -> None:
+        log.warning("%s; creating the group again from the stream's beginning", error)
+        open_groups(self._link, self._keys)
+
+    def _set_clock(self, line: str, seconds: bytes, microseconds: bytes) -> None:
+        self._clock_ms[line] = int(seconds) * 1e3 + int(microseconds) / 1e3 - time.monotonic() * 1e3
+
+    def _taking(self, script: scripts.Script, calls: Sequence[_LineCall]) -> list[Any]:
+        """Run a script that hands entries over: where a reply may be lost, what it handed over is drained next."""
+        try:
+            return self._run(script, calls)
+        except StreamError:
+            self._drains = dict.fromkeys(self._keys, _FIRST)
+            raise
+
+    def _run(self, script: scripts.Script, calls: Sequence[_LineCall]) -> list[Any]:
+        """Run a script on the frames streams of lines, again where the group was lost; raises the first error."""
+        prepared = [Call((self._keys[line].frames,), args) for line, args in calls]
+        replies = self._link.run(script, prepared)
+        lost = [i for i, reply in enumerate(replies) if isinstance(reply, GroupLostError)]
+        if lost:
+            self._reopen(replies[lost[0]])
+            for i, reply in zip(lost, self._link.run(script, [prepared[i] for i in lost]), strict=True):
+                replies[i] = reply
+        for reply in replies:
+            if isinstance(reply, StreamError):
+                raise reply
+        return replies
+
+    def _take_turns(self, lines: list[str], max_frames: int) -> list[str]:
+        """All lines, or a changing choice of them where there is not room for a frame of each."""
+        if len(lines) <= max_frames:
+            return lines
+        self._turn = (self._turn + max_frames) % len(lines)
+        return (lines[self._turn :] + lines[: self._turn])[:max_frames]
+
+    def _drain(self, lines: Sequence[str], max_frames: int) -> list[Delivery]:
+        """The next page of what is pending for this consumer, until there is none left.
+
+        What it was given more than once is left to be claimed as a suspect once it is idle.
+        """
+        todo = [line for line in lines if line in self._drains]
+        calls = [(line, (GROUP, self._consumer, self._drains[line], max_frames)) for line in todo]
+        deliveries: list[Delivery] = []
+        for line, items in zip(todo, self._run(scripts.OWN, calls), strict=True):
+            deliveries += (_delivery(line, *item) for item in items if item[1] <= 1)
+            if len(items) < max_frames:
+                del self._drains[line]
+            else:
+                self._drains[line] = f"({items[-1][0].decode()}"
+        return deliveries
+
+    def _read_new(self, lines: Sequence[str], max_frames: int, block_ms: int) -> list[Delivery]:
+        count = max(1, max_frames // len(lines))
+        if not self._link.clustered:
+            return self._read_shard(lines, count, block_ms)
+        return self._shards.read(self._read_shard, lines, count, block_ms)
+
+    def _read_shard(self, lines: Sequence[str], count: int, block_ms: int) -> list[Delivery]:
+        """New entries of lines that lie on one shard."""
+        keys = [self._keys[line].frames for line in lines]
+        with self._link.translated():
+            client: Any = self._link.client(keys[0])
+            streams = client.xreadgroup(
+                GROUP, self._consumer, dict.fromkeys(keys, ">"), count=count, block=block_ms or None
+            )
+        return [
+            Delivery(self._line_of_key[key], entry.decode(), 1, fields.get(b"meta", b""), fields.get(b"data"))
+            for key, entries in streams or ()
+            for entry, fields in entries
+        ]
+
+    def _trim(self, line: str) -> int:
+        """Trim in chunks until the stream is short enough, or all that is left over is held by consumers."""
+        args = (GROUP, self._delivery.frames_maxlen, _TRIM_CHUNK)
+        total, before = 0, -1
+        while True:
+            unread, over = (int(n) for n in self._run(scripts.TRIM, [(line, args)])[0])
+            total += unread
+            if over <= 0 or over == before:
+                return total
+            before = over
+
+
+def _delivery(line: str, entry: bytes, deliveries: int, flat: list[bytes] | None) -> Delivery:
+    """A script's item as a delivery; `flat` is the entry's fields and values in turn, None where it was trimmed."""
+    if flat is None:
+        return Delivery(line, entry.decode(), deliveries, None, None)
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return Delivery(line, entry.decode(), deliveries, fields.get(b"meta", b""), fields.get(b"data"))

@@ -1,0 +1,164 @@
+"""FYD from pictures to a bundle: learn (when asked), export, fit, calibrate, the same again in int8, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from engine import bundle
+from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executable, Input, Manifest, Precision
+from engine.types import U8
+from trainers import backbones, gaussian, manifest, resized
+from trainers.base import TrainOptions, TrainReport
+from trainers.checkpoint import Checkpoint
+from trainers.data import TrainingSet, check_training, read_dataset
+from trainers.export import export_onnx
+from trainers.features import BATCH, Extractor
+from trainers.fyd.learn import learn, seeded, torch_threads
+from trainers.fyd.model import Network, pick_channels
+from trainers.fyd.settings import Settings
+from trainers.gaussian import Detector, Recipe, Split
+from trainers.progress import Progress
+from trainers.quantise import quantise
+from trainers.resized import Resized
+
+QUANTISED_ON = 64  # training pictures whose activations set the ranges of int8
+NETWORKS: dict[Precision, str] = {"fp32": "network.onnx", "int8": "network.int8.onnx"}
+GAUSSIANS: dict[Precision, str] = {"fp32": "gaussian.safetensors", "int8": "gaussian.int8.safetensors"}
+
+Facts = dict[str, float | int | str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training: what was asked for, what it works on, where it shows itself."""
+
+    options: TrainOptions
+    settings: Settings
+    data: TrainingSet
+    pictures: Split
+    progress: Progress
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the Gaussians are fitted and calibrated."""
+        s = self.settings
+        return Recipe(s.regularisation, s.smoothing_sigma_px, self.options.target_fpr)
+
+
+class Fyd:
+    """The trainer `fyd`; other `settings` than the defaults give the rows of the ablation protocol."""
+
+    name = "fyd"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def train(self, options: TrainOptions, progress: Progress) -> TrainReport:
+        """See `Trainer.train`."""
+        started_s = time.perf_counter()
+        settings = self.settings.with_options(options)
+        with bundle.writing(options.out) as folder:
+            data = check_training(read_dataset(options.data))
+            for warning in data.warnings:
+                progress.say(warning)
+            backbone = backbones.load(settings.backbone, settings.side_px, allow_download=options.download_weights)
+            network = _network(backbone, settings, options.seed)
+            progress.say(gaussian.check_memory(network.channels, settings.grid, data.record.n_good))
+            pictures = gaussian.split(resized.read(data.pictures, settings.side_px, progress))
+            job = Job(options, settings, data, pictures, progress)
+            facts = _learnt(job, network)
+            document = _build(job, network, folder, facts)
+            bundle.write_manifest(folder, document)
+        _checkpoint(job).remove()
+        calibrations = {name: executable.calibration for name, executable in document.executables.items()}
+        seconds = time.perf_counter() - started_s
+        return TrainReport(options.out, self.name, document.version, seconds, calibrations, document.report)
+
+
+def _network(backbone: backbones.Backbone, settings: Settings, seed: int) -> Network:
+    with seeded(seed):
+        return Network(backbone, settings, pick_channels(backbone, settings.channels, seed))
+
+
+def _learnt(job: Job, network: Network) -> Facts:
+    """Train the learnt parts, where there are any."""
+    if not job.settings.learns:
+        return {}
+    with torch_threads(job.options.threads):
+        loss = learn(network, job.pictures.training, job.options.seed, _checkpoint(job), job.progress)
+    return {"loss": loss}
+
+
+def _build(job: Job, network: Network, folder: Path, facts: Facts) -> Manifest:
+    """Write all files of the bundle but the manifest, which is returned."""
+    settings = job.settings
+    outputs = (FEATURES_NAME, POSITIONS_NAME) if network.aligns else (FEATURES_NAME,)
+    job.progress.say("export to ONNX")
+    export_onnx(network, folder / NETWORKS["fp32"], settings.side_px, outputs)
+    detector, executable = _executable(job, folder, "fp32")
+    facts["distance_variance"] = gaussian.distance_variance(detector, job.pictures.training, job.progress)
+    facts["gaussian_bytes"] = detector.gaussian.nbytes
+    executables: dict[Precision, Executable] = {"fp32": executable}
+    if settings.int8:
+        job.progress.say("quantise to int8")
+        quantise(folder / NETWORKS["fp32"], folder / NETWORKS["int8"], _samples(job.pictures.training))
+        executables["int8"] = _executable(job, folder, "int8")[1]
+    backbone = network.backbone
+    return Manifest(
+        name=manifest.name_of(job.options.out),
+        version=manifest.version_of(executables),
+        method=Fyd.name,
+        input=Input(height=settings.side_px, width=settings.side_px, mean=backbone.mean, std=backbone.std),
+        grid=settings.grid,
+        smoothing_sigma_px=settings.smoothing_sigma_px,
+        executables=executables,
+        training=job.data.record,
+        settings=settings.record() | {"seed": job.options.seed},
+        report=facts,
+        versions=manifest.versions(),
+    )
+
+
+def _executable(job: Job, folder: Path, precision: Precision) -> tuple[Detector, Executable]:
+    """Fit and calibrate the Gaussian of one network file and write it."""
+    job.progress.say(f"{precision}:")
+    extractor = Extractor(folder / NETWORKS[precision], job.options.threads)
+    fitted = gaussian.fit(extractor, job.pictures, job.recipe, job.progress)
+    fitted.detector.gaussian.save(folder / GAUSSIANS[precision])
+    executable = Executable(
+        network=bundle.describe(folder / NETWORKS[precision], folder),
+        gaussian=bundle.describe(folder / GAUSSIANS[precision], folder),
+        calibration=_with_caveat(fitted.calibration, job),
+    )
+    return fitted.detector, executable
+
+
+def _with_caveat(calibration: Calibration, job: Job) -> Calibration:
+    """Say where held-out scores are not quite held out: folds refit the Gaussian, not the learnt parts."""
+    if not job.settings.learns or len(job.pictures.held_out):
+        return calibration
+    estimate = calibration.image_estimate
+    note = f"{estimate.note}; the learnt parts have seen the held-out pictures"
+    return msgspec.structs.replace(calibration, image_estimate=msgspec.structs.replace(estimate, note=note))
+
+
+def _samples(pictures: Resized) -> Iterator[U8]:
+    """Batches of pictures spread evenly over the training set."""
+    count = min(QUANTISED_ON, len(pictures))
+    rows = np.linspace(0, len(pictures) - 1, count).round().astype(np.intp)
+    return (pictures.take(rows[i : i + BATCH]) for i in range(0, count, BATCH))
+
+
+def _checkpoint(job: Job) -> Checkpoint:
+    """The checkpoint that only the same training on the same pictures may go on from."""
+    parts = [job.settings.record(), job.options.seed, job.data.record.sha256, manifest.versions()]
+    fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return Checkpoint.beside(job.options.out.resolve(), fingerprint)
