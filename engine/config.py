@@ -98,14 +98,18 @@ def load(path: str | Path) -> Config:
 
     Raises ConfigError with the file, the key's path, what was expected and what was found.
     """
+    return parse(read(path), where=Path(path))
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The file as a document that was not checked yet; raises ConfigError where it is missing or no TOML."""
     file = Path(path)
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); give --config FILE") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from None
-    return parse(document, where=file)
 
 
 def parse(document: dict[str, Any], *, where: Path) -> Config:

@@ -100,8 +100,10 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> U8:
 def _jpeg_pixels(data: bytes) -> U8:
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, "RGB"), dtype=np.uint8)
-    except (ValueError, MemoryError) as error:
+    except ValueError as error:
         raise _jpeg_error(error) from None
+    except MemoryError:
+        raise TooLargeError("picture: not enough memory to decode it; lower delivery.max_pixels") from None
 
 
 def _jpeg_error(error: Exception) -> DecodeError:

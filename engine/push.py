@@ -24,6 +24,7 @@ from engine.producer.sender import Sender
 from engine.producer.sources import Picture, Source, find_source
 from engine.streams.keys import line_keys
 from engine.streams.link import Link
+from engine.streams.redis import read_password
 from engine.types import Codec, Frame
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class _Push:
         options = self._options
         with ExitStack() as stack:
             journal = stack.enter_context(Journal(options.journal)) if options.journal else None
-            link = stack.enter_context(closing(Link(options.redis, None, "engine-push")))
+            link = stack.enter_context(closing(Link(options.redis, read_password(options.redis), "engine-push")))
             stream = line_keys(options.redis.prefix, options.line).frames
             sender = Sender(link, stream, options.max_backlog, journal)
             try:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from kernels.errors import KernelError, SingularError, TooManyBytesError
 from kernels.factorise import Eigenpairs, eigenpairs_of_covariance, eigenpairs_of_samples, whiten
 from kernels.gaussian import Gaussian, Truncation
-from kernels.layout import Factorisation, choose, full_rank, model_bytes, pack, packed_values, row_values
+from kernels.layout import Factorisation, choose, full_rank, model_bytes, packed_values, row_values
 from kernels.moments import Moments
-from kernels.storage import F64, Storage, check, empty, encode
+from kernels.storage import F32, F64, Storage, check, empty, encode
 
 Eps = float | npt.ArrayLike
 
@@ -39,7 +39,7 @@ class Source(Protocol):
     def keeps_samples(self) -> bool: ...
     def expect_samples(self) -> None: ...
     def chunks(self) -> Iterator[slice]: ...
-    def samples(self, at: slice) -> F64: ...
+    def samples(self, at: slice) -> F32: ...
     def moments(self, at: slice) -> Moments: ...
 
 
@@ -52,6 +52,7 @@ class Options:
     factorisation: Factorisation | None
     storage: Storage
     max_bytes: int | None
+    threads: int
 
     @classmethod
     def checked(
@@ -62,6 +63,7 @@ class Options:
         factorisation: Factorisation | None,
         storage: Storage,
         max_bytes: int | None,
+        threads: int,
     ) -> Options:
         """Options that fit `channels`; raises KernelError naming the one that does not."""
         values = np.array(eps, np.float64)
@@ -70,10 +72,12 @@ class Options:
         if rank is not None and not 1 <= rank <= channels:
             raise KernelError(f"rank: expected 1 to {channels} (the channels), got {rank}")
         if factorisation is not None and factorisation not in get_args(Factorisation):
-            raise KernelError(f"factorisation: expected one of {get_args(Factorisation)} or None, got {factorisation!r}")
+            raise KernelError(
+                f"factorisation: expected one of {get_args(Factorisation)} or None, got {factorisation!r}"
+            )
         if rank is not None and factorisation == "triangular":
             raise KernelError("rank: a triangular factor has full rank; expected factorisation low_rank or None")
-        return cls(values, rank, factorisation, check(storage), max_bytes)
+        return cls(values, rank, factorisation, check(storage), max_bytes, threads)
 
 
 def build(source: Source, options: Options) -> Gaussian:
@@ -88,9 +92,7 @@ def build(source: Source, options: Options) -> Gaussian:
 
 def _expect_size(source: Source, options: Options, kind: Factorisation) -> None:
     channels, (h, w) = source.channels, source.grid
-    size = model_bytes(
-        channels, h * w, source.count, rank=options.rank, factorisation=kind, storage=options.storage
-    )
+    size = model_bytes(channels, h * w, source.count, rank=options.rank, factorisation=kind, storage=options.storage)
     if options.max_bytes is not None and size > options.max_bytes:
         raise TooManyBytesError(
             f"model: {channels} channels at {h} x {w} positions take {size / 1e6:.0f} MB ({kind}, {options.storage}), "
@@ -106,10 +108,7 @@ def _triangular(source: Source, options: Options) -> Gaussian:
     for at in source.chunks():
         moments = source.moments(at)
         mean[at] = moments.mean
-        covariance = moments.scatter  # (p, C, C), a copy
-        covariance /= source.count - 1
-        np.einsum("pcc->pc", covariance)[...] += options.eps
-        factor[at] = encode(pack(whiten(covariance)), options.storage)
+        factor[at] = encode(whiten(moments, options.eps, options.threads), options.storage)
     shape = (*source.grid, channels)
     return Gaussian(mean.reshape(shape), factor, options.storage, options.eps, source.count)
 
@@ -143,13 +142,13 @@ def _low_rank(source: Source, options: Options) -> Gaussian:
 def _eigenpairs(source: Source, at: slice, scale: F64, rank: int) -> tuple[F64, Eigenpairs]:
     """Means (p, C), and eigenpairs of the covariance of scaled channels, for which eps is 1."""
     if source.keeps_samples and source.count < source.channels:
-        samples = source.samples(at)  # (p, K, C), a copy
+        samples = source.samples(at).transpose(2, 0, 1).astype(np.float64)  # (p, K, C)
         mean = samples.mean(axis=1)
         samples -= mean[:, None, :]
         samples *= scale / np.sqrt(source.count - 1)
         return mean, eigenpairs_of_samples(samples, rank)
     moments = source.moments(at)
-    return moments.mean, eigenpairs_of_covariance(moments.scatter * (np.outer(scale, scale) / (source.count - 1)), rank)
+    return moments.mean, eigenpairs_of_covariance(moments.covariance() * np.outer(scale, scale), rank)
 
 
 def _costs(pairs: Eigenpairs) -> F64:

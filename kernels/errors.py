@@ -1,10 +1,10 @@
 """Every error the kernels raise on purpose, as one tree.
 
-    KernelError (ValueError)       arguments or files that cannot be used
-    |-- ShapeError                 an array of the wrong shape or dtype
-    |-- SingularError              a covariance that has no inverse
-    |-- TooManyBytesError          a model larger than it may be
-    `-- ModelFileError             a file that is missing, damaged, or no model
+KernelError (ValueError)       arguments or files that cannot be used
+|-- ShapeError                 an array of the wrong shape or dtype
+|-- SingularError              a covariance that has no inverse
+|-- TooManyBytesError          a model larger than it may be
+`-- ModelFileError             a file that is missing, damaged, or no model
 """
 
 from __future__ import annotations

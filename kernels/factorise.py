@@ -1,4 +1,4 @@
-"""From covariances or centred samples to the two exact factorisations, in float64, a few positions at a time.
+"""From moments or centred samples to the two exact factorisations, in float64, a few positions at a time.
 
 Letters: p positions of a chunk, C channels, K samples, R rank.
 """
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels import _cpu
 from kernels.errors import SingularError
-from kernels.storage import F64
-
-_SMALL = 32  # a triangular matrix this small is inverted as a general one
+from kernels.layout import packed_values
+from kernels.machine import BEST, thread_count
+from kernels.moments import Moments
+from kernels.storage import F32, F64
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,39 +26,28 @@ class Eigenpairs:
     rest: F64
 
 
-def whiten(covariance: F64) -> F64:
-    """W = L^-1 with Sigma = L L^T, lower triangular: d = |W y|. Input and output (p, C, C).
+def whiten(moments: Moments, eps: F64, threads: int) -> F32:
+    """W = L^-1, with S + diag(eps) = L L^T, so that d = |W y|: packed, (p, packed values).
 
     Raises SingularError when a matrix is not positive definite.
     """
-    try:
-        factor = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
+    positions, channels = moments.mean.shape
+    factor = np.empty((positions, packed_values(channels)), np.float32)
+    eps = np.array(np.broadcast_to(eps, (channels,)))
+    singular = _cpu.whiten(moments.scatter, 1 / (moments.count - 1), eps, factor, thread_count(threads), BEST)
+    if singular:
         raise SingularError(
-            "covariance: expected positive definite S + eps at every position, got a singular one; "
-            "raise eps, or train on more pictures than channels"
-        ) from None
-    return _invert_lower(factor)
-
-
-def _invert_lower(lower: F64) -> F64:
-    """Inverse of lower-triangular matrices (p, n, n), by halves: [[A, 0], [B, D]]^-1 = [[A', 0], [-D'BA', D']]."""
-    size = lower.shape[-1]
-    if size <= _SMALL:
-        return np.tril(np.linalg.inv(lower))
-    half = size // 2
-    inverse = np.zeros_like(lower)
-    inverse[:, :half, :half] = top = _invert_lower(lower[:, :half, :half])
-    inverse[:, half:, half:] = bottom = _invert_lower(lower[:, half:, half:])
-    inverse[:, half:, :half] = -bottom @ (lower[:, half:, :half] @ top)
-    return inverse
+            f"covariance: expected S + eps to be positive definite at every position, got a singular one at {singular} "
+            f"of {positions}; raise eps, or train on more pictures than channels"
+        )
+    return factor
 
 
 def eigenpairs_of_covariance(covariance: F64, rank: int) -> Eigenpairs:
-    """Eigenpairs of S (p, C, C)."""
-    values, vectors = np.linalg.eigh(covariance)  # ascending; vectors in columns
-    values, vectors = values[:, ::-1], vectors[:, :, ::-1].transpose(0, 2, 1)
-    return Eigenpairs(_positive(values[:, :rank]), vectors[:, :rank], _positive(values[:, rank:]))
+    """Eigenpairs of S (p, C, C), of which the upper triangle is read."""
+    values, vectors = np.linalg.eigh(covariance, UPLO="U")  # ascending; vectors in columns
+    values, vectors = _positive(values[:, ::-1]), vectors[:, :, ::-1].transpose(0, 2, 1)
+    return Eigenpairs(values[:, :rank], vectors[:, :rank], values[:, rank:])
 
 
 def eigenpairs_of_samples(samples: F64, rank: int) -> Eigenpairs:

@@ -11,17 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kernels.errors import ModelFileError, ShapeError
+from kernels.errors import KernelError, ModelFileError
+from kernels.storage import Storage, Stored, check, empty
 
 FORMAT = "mahalanobis-gaussian"
 VERSION = 1
 
-Array = npt.NDArray[np.generic]
+_PIECE = 256  # positions
 
 
 def write(path: Path, arrays: dict[str, Any], facts: dict[str, object]) -> None:
@@ -41,7 +40,18 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ModelFileError(
                 f"{path}: expected format {FORMAT} version {VERSION}, got {kind} version {version}; fit the model again"
             )
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["facts"])  # noqa: SIM118
+        facts = json.loads(header["facts"])
+        arrays = {name: file.get_tensor(name) for name in file.keys() if name != "factor"}  # noqa: SIM118
+        return arrays | {"factor": _factor(file, check(facts["storage"]))}, facts
+
+
+def _factor(file: Any, storage: Storage) -> Stored:
+    """The factor, copied piece by piece to memory aligned for the kernel."""
+    stored = file.get_slice("factor")
+    factor = empty(tuple(stored.get_shape()), storage)
+    for first in range(0, len(factor), _PIECE):
+        factor[first : first + _PIECE] = stored[first : first + _PIECE]
+    return factor
 
 
 @contextmanager
@@ -49,5 +59,7 @@ def checking(path: Path) -> Iterator[None]:
     """Errors of a damaged or foreign file, as ModelFileError."""
     try:
         yield
-    except (SafetensorError, ShapeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path}: not a readable model ({error}); copy the file again, or fit the model again") from error
+    except (SafetensorError, KernelError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{path}: not a readable model ({error}); copy the file again, or fit the model again"
+        ) from error

@@ -55,10 +55,13 @@ class Gaussian:
         if self.mean.ndim != 3 or 0 in self.mean.shape:
             raise ShapeError(f"Gaussian.mean: expected (h, w, C), got {self.mean.shape}")
         positions, channels = self.positions, self.channels
+        _expect("eps", self.eps, np.float64, self.eps.shape if self.eps.shape == () else (channels,))
         _expect("mean", self.mean, np.float32, self.mean.shape)
         if self.factorisation == "triangular":
             _expect("factor", self.factor, DTYPES[check(self.storage)], (positions, packed_values(channels)))
             return
+        if self.factor.ndim != 3:
+            raise ShapeError(f"Gaussian.factor: expected (P, R, row values), got {self.factor.shape}")
         rank = self.rank
         _expect("factor", self.factor, DTYPES[check(self.storage)], (positions, rank, row_values(channels)))
         _expect("scale", self.scale, np.float32, (channels,))
@@ -68,7 +71,7 @@ class Gaussian:
     @property
     def channels(self) -> int:
         """C."""
-        return self.mean.shape[2]
+        return int(self.mean.shape[2])
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -78,7 +81,7 @@ class Gaussian:
     @property
     def positions(self) -> int:
         """P = h * w."""
-        return self.mean.shape[0] * self.mean.shape[1]
+        return int(self.mean.shape[0] * self.mean.shape[1])
 
     @property
     def factorisation(self) -> Factorisation:
@@ -88,7 +91,7 @@ class Gaussian:
     @property
     def rank(self) -> int:
         """R: the eigenpairs kept; C for a triangular factor."""
-        return self.channels if self.weights is None else self.weights.shape[-1]
+        return self.channels if self.weights is None else int(self.factor.shape[1])
 
     @property
     def nbytes(self) -> int:
@@ -126,7 +129,8 @@ def _expect(name: str, array: npt.NDArray[np.generic] | None, dtype: npt.DTypeLi
         raise ShapeError(f"Gaussian.{name}: missing; a low-rank model has scale, weights and tail")
     if array.dtype != dtype or array.shape != shape:
         raise ShapeError(
-            f"Gaussian.{name}: expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}; make models with fit()"
+            f"Gaussian.{name}: expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}; "
+            f"make models with fit()"
         )
     if not array.flags.c_contiguous:
         raise ShapeError(f"Gaussian.{name}: expected a C-contiguous array; use numpy.ascontiguousarray")

@@ -6,18 +6,16 @@ Letters: N batch, C channels, h w grid, P = h * w positions.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kernels import _cpu
-from kernels.errors import KernelError, ShapeError
+from kernels.errors import ShapeError
 from kernels.gaussian import Gaussian
+from kernels.machine import BEST, thread_count
 from kernels.storage import F32, F64
-
-INSTRUCTION_SETS: tuple[str, ...] = tuple(_cpu.instruction_sets())
 
 
 def mahalanobis_map(features: npt.NDArray[Any], model: Gaussian, out: F32 | None = None, threads: int = 0) -> F32:
@@ -27,11 +25,11 @@ def mahalanobis_map(features: npt.NDArray[Any], model: Gaussian, out: F32 | None
     infinity at their position. `out` is a C-contiguous (N, h, w) array to fill; `threads` 0 means every core this
     process may use. Raises ShapeError for other shapes or dtypes. The interpreter lock is released.
     """
-    return run(features, model, out, threads, INSTRUCTION_SETS[0])
+    return run(features, model, out, threads, BEST)
 
 
 def run(features: npt.NDArray[Any], model: Gaussian, out: F32 | None, threads: int, isa: str) -> F32:
-    """`mahalanobis_map` by one of INSTRUCTION_SETS."""
+    """`mahalanobis_map` by one of machine.INSTRUCTION_SETS."""
     expected = (model.channels, *model.grid)
     if features.ndim != 4 or features.shape[1:] != expected:
         raise ShapeError(f"features: expected (N, C, h, w) with (C, h, w) = {expected}, got {features.shape}")
@@ -40,12 +38,10 @@ def run(features: npt.NDArray[Any], model: Gaussian, out: F32 | None, threads: i
         out = np.empty(shape, np.float32)
     elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
         raise ShapeError(f"out: expected a writable C-contiguous float32 array {shape}, got {out.dtype} {out.shape}")
-    if threads < 0:
-        raise KernelError(f"threads: expected 0 (all) or more, got {threads}")
     numbers, name = _numbers(features)
     _cpu.map(
         numbers, name, model.factor, model.storage, model.mean, model.scale, model.weights, model.tail,
-        out.reshape(shape[0], -1), threads or len(os.sched_getaffinity(0)), isa,
+        out.reshape(shape[0], -1), thread_count(threads), isa,
     )  # fmt: skip
     return out
 
@@ -63,7 +59,7 @@ def _numbers(features: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
 
 
 def reference(features: npt.NDArray[Any], mean: npt.NDArray[Any], covariance: npt.NDArray[Any]) -> F64:
-    """The definition, in float64: distances (N, h, w) of features (N, C, h, w), for mean (h, w, C) and Sigma (h, w, C, C)."""
+    """The definition, in float64: distances (N, h, w) of (N, C, h, w) features for mean (h, w, C), Sigma (h, w, C, C)."""
     y = features.astype(np.float64).transpose(2, 3, 1, 0) - mean.astype(np.float64)[..., None]  # (h, w, C, N)
-    squared = np.einsum("hwcn,hwcn->nhw", y, np.linalg.solve(covariance.astype(np.float64), y))
+    squared: F64 = np.einsum("hwcn,hwcn->nhw", y, np.linalg.solve(covariance.astype(np.float64), y))
     return np.sqrt(squared)

@@ -18,7 +18,11 @@ U16 = npt.NDArray[np.uint16]
 Stored = F32 | U16
 
 ITEM_BYTES: dict[Storage, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
-DTYPES: dict[Storage, type[np.float32] | type[np.uint16]] = {"float32": np.float32, "float16": np.uint16, "bfloat16": np.uint16}
+DTYPES: dict[Storage, type[np.float32] | type[np.uint16]] = {
+    "float32": np.float32,
+    "float16": np.uint16,
+    "bfloat16": np.uint16,
+}
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -29,15 +33,14 @@ def empty(shape: tuple[int, ...], storage: Storage) -> Stored:
     item = ITEM_BYTES[storage]
     memory = np.empty(count * item + 64, np.uint8)
     start = -memory.ctypes.data % 64
-    values: Stored = memory[start : start + count * item].view(DTYPES[storage]).reshape(shape)
-    return values
+    return cast(Stored, memory[start : start + count * item].view(DTYPES[storage]).reshape(shape))
 
 
-def check(storage: str) -> Storage:
+def check(storage: Storage) -> Storage:
     """The name of a storage format; raises KernelError for another one."""
     if storage not in ITEM_BYTES:
         raise KernelError(f"storage: expected one of {', '.join(ITEM_BYTES)}, got {storage!r}")
-    return cast(Storage, storage)
+    return storage
 
 
 def encode(values: F32, storage: Storage) -> Stored:

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from engine.contract import Calibration, Estimate, Scale
 from engine.types import F32, F64
@@ -223,7 +223,7 @@ def _check(scores: F64, target_fpr: float) -> None:
 def _estimate(how: How, n: int, folds: int, target: float, above: float, note: str) -> Estimate:
     """`above` of n + 1 exchangeable scores lie over the level, so the rate is Beta(above, n + 1 - above)."""
     tail = (1 - _COVERAGE) / 2
-    low, high = stats.beta(above, n + 1 - above).ppf([tail, 1 - tail])
+    low, high = special.betaincinv(above, n + 1 - above, [tail, 1 - tail])
     return Estimate(
         target_fpr=target,
         how=how,

@@ -152,21 +152,25 @@ def read_mask(path: Path, height: int, width: int) -> npt.NDArray[np.bool_]:
 def _read_all(items: Sequence[Item]) -> _Found:
     found = _Found({}, {}, [], [])
     for item in items:
-        content = hashlib.sha256(item.path.read_bytes()).hexdigest()
-        if content in found.good:
-            found.duplicates.append(f"{item.name} (= {found.good[content].name})")
-            continue
         try:
-            height, width = read_image(item.path).shape[:2]
+            _take(found, item)
         except (DecodeError, OSError):
             found.unreadable.append(item.name)
-            continue
-        if min(height, width) < MIN_SIDE_PX:
-            found.unreadable.append(f"{item.name} ({width} x {height} px, under {MIN_SIDE_PX})")
-            continue
-        found.good[content] = item
-        found.size[item.name] = (height, width)
     return found
+
+
+def _take(found: _Found, item: Item) -> None:
+    """Note what one picture is; raises DecodeError or OSError when it cannot be read."""
+    content = hashlib.sha256(item.path.read_bytes()).hexdigest()
+    if content in found.good:
+        found.duplicates.append(f"{item.name} (= {found.good[content].name})")
+        return
+    height, width = read_image(item.path).shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        found.unreadable.append(f"{item.name} ({width} x {height} px, under {MIN_SIDE_PX})")
+        return
+    found.good[content] = item
+    found.size[item.name] = (height, width)
 
 
 def _record(where: Path, found: _Found) -> TrainingData:
@@ -192,13 +196,14 @@ def _duplicate_warning(where: Path, found: _Found) -> str:
 
 
 def _size_warning(where: Path, found: _Found) -> str:
-    usual, _ = Counter(found.size.values()).most_common(1)[0]
-    others = [f"{name} ({w} x {h})" for name, (h, w) in found.size.items() if (h, w) != usual]
+    sizes = Counter(found.size.values())
+    (height, width), count = sizes.most_common(1)[0]
+    others = [f"{name} ({w} x {h})" for name, (h, w) in found.size.items() if (h, w) != (height, width)]
     if not others:
         return ""
     return (
-        f"{where}: {len(others)} of {len(found.size)} pictures are not {usual[1]} x {usual[0]} px "
-        f"like most: {_some(others)}; all are resized to the detector's input"
+        f"{where}: pictures of {len(sizes)} sizes, most often {width} x {height} px ({count} of {len(found.size)}); "
+        f"others: {_some(others)}; all are resized to the detector's input"
     )
 
 

@@ -32,24 +32,8 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """One picture as the judge sees it.
-
-    `image` is (H, W, 3) of its own size; `values` (H, W) uint16 is the wire contract's anomaly map; `mask` (H, W) is
-    the ground truth, None where there is none.
-    """
-
-    item: Item
-    image: U8
-    values: npt.NDArray[np.uint16]
-    mask: Mask | None
-    raw_score: float
-    pred_score: float
-
-
-@dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdict on one picture; `defect` is its true type, None when good."""
+    """The verdict on one picture."""
 
     item: Item
     raw_score: float
@@ -64,6 +48,25 @@ class Judged:
     def rejected(self) -> bool:
         """`pred_label` of the wire contract."""
         return self.pred_score >= 0.5
+
+    @property
+    def right(self) -> bool:
+        """Whether a defective picture was rejected or a good one passed."""
+        return self.rejected == (self.defect is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One picture as the judge sees it.
+
+    `image` is (H, W, 3) of its own size; `values` (H, W) uint16 is the wire contract's anomaly map; `mask` (H, W) is
+    the ground truth, None where there is none.
+    """
+
+    judged: Judged
+    image: U8
+    values: npt.NDArray[np.uint16]
+    mask: Mask | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +141,9 @@ def evaluate(judge: Judge, dataset: Dataset, progress: Progress) -> Evaluation:
     meters = {kind: PixelMeter() for kind in kinds}
     with progress.task("evaluate", len(items)) as task:
         for sight in look(judge, items):
-            pictures.append(Judged(sight.item, sight.raw_score, sight.pred_score))
-            if sight.item.defect is None or sight.mask is not None:
-                meters[sight.item.defect].add(sight.values, sight.mask)
+            pictures.append(sight.judged)
+            if sight.judged.defect is None or sight.mask is not None:
+                meters[sight.judged.defect].add(sight.values, sight.mask)
             task.advance()
     return _summary(pictures, meters, judge.calibration.image_estimate.target_fpr)
 
@@ -155,15 +158,13 @@ def look(judge: Judge, items: Sequence[Item], batch: int = 8) -> Iterator[Sight]
         images = [files[i] for i in range(start, min(start + batch, len(items)))]
         raw = judge.predict(np.stack([resize(image, judge.height, judge.width) for image in images]))
         for i, image in enumerate(images):
-            item = items[start + i]
+            item, score = items[start + i], float(raw.scores[i])
             height, width = image.shape[:2]
             yield Sight(
-                item=item,
+                judged=Judged(item, score, calibrated_score(score, judge.calibration)),
                 image=image,
                 values=quantised(pixel_scores(raw.maps[i], judge.calibration, (height, width))),
                 mask=None if item.mask is None else read_mask(item.mask, height, width),
-                raw_score=float(raw.scores[i]),
-                pred_score=calibrated_score(float(raw.scores[i]), judge.calibration),
             )
 
 

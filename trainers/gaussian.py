@@ -6,11 +6,11 @@ K training pictures, C channels, h w grid, P = h * w positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
+from threadpoolctl import threadpool_limits
 
 from engine.alignment import to_picture
 from engine.contract import Calibration
@@ -27,7 +27,7 @@ from trainers.resized import Resized
 MAX_FOLDS = 20
 HELD_OUT_FROM = 1000  # from so many pictures on, some are never trained on and the threshold has a guarantee
 _HELD_OUT_EVERY = 5  # of twenty blocks of neighbours, every fifth
-_ACCUMULATOR_BYTES = 12  # per C * C * P, see kernels.Accumulator
+_WORK_BYTES = 12  # per C * C * P: 8 of kernels.Accumulator, 4 of the Gaussian of a fold
 _VARIANCE_FLOOR = 1e-3  # of the mean over channels: a channel that never moved in training must not decide alone
 _EPS_FLOOR = 1e-6
 
@@ -63,8 +63,7 @@ class Detector:
 
     def judge(self, features: Features) -> tuple[F64, F32]:
         """Features of n pictures -> raw scores (n,) and maps (n, H, W)."""
-        grids = self.distances(features)
-        return self.head(grids if features.positions is None else to_picture(grids, features.positions))
+        return self.head(in_picture(self.distances(features), features))
 
     def distances(self, features: Features) -> F32:
         """Equation 7: features of n pictures -> distances (n, h, w) in the features' own frame."""
@@ -93,7 +92,7 @@ def check_memory(channels: int, grid: tuple[int, int], samples: int) -> str:
     """One line on the size of the Gaussian to come; raises UsageError when fitting it cannot fit in memory."""
     positions = grid[0] * grid[1]
     model = model_bytes(channels, positions, samples)
-    need = model + _ACCUMULATOR_BYTES * channels * channels * positions
+    need = model + _WORK_BYTES * channels * channels * positions
     free = psutil.virtual_memory().available
     size = f"{channels} channels at {grid[0]} x {grid[1]} positions make a Gaussian of {_gb(model)}"
     if need > free:
@@ -106,19 +105,15 @@ def check_memory(channels: int, grid: tuple[int, int], samples: int) -> str:
 
 def fit(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progress) -> Fitted:
     """Fit equation 6 on the training pictures and set thresholds by pictures that a model has not seen."""
-    n = len(pictures.training)
-    parts = blocks(n, min(MAX_FOLDS, n))
-    accumulated = _accumulate(extractor, pictures.training, parts, progress)
-    eps = _eps(accumulated.total, recipe.regularisation)
     head = MapHead(extractor.grid, extractor.height, extractor.width, recipe.smoothing_sigma_px)
-    detector = Detector(extractor, accumulated.total.fit(eps), head)
-    held_out = HeldOut()
-    if len(pictures.held_out):
-        held_out.look(detector, pictures.held_out, progress)
-        folds = 1
-    else:
-        _leave_out(detector, pictures.training, accumulated, eps, held_out, progress)
-        folds = len(parts)
+    with threadpool_limits(1):  # small matrices: more threads are slower, and the bits would depend on their number
+        total = _accumulate(extractor, pictures.training, progress)
+        eps = _eps(total, recipe.regularisation)
+        detector = Detector(extractor, total.fit(eps), head)
+        if len(pictures.held_out):
+            held_out, folds = _look(detector, pictures.held_out, progress), 1
+        else:
+            held_out, folds = _leave_out(detector, total, eps, pictures.training, progress)
     return Fitted(detector, held_out.calibration(folds, recipe.target_fpr))
 
 
@@ -136,96 +131,72 @@ def distance_variance(detector: Detector, pictures: ImageSource, progress: Progr
     return float((scatter / count).mean())
 
 
-@dataclass(slots=True)
 class HeldOut:
     """Scores of pictures by models that have not seen them."""
 
-    scores: list[F64]
-    pixels: PixelScores
+    def __init__(self, head: MapHead) -> None:
+        self._head = head
+        self._scores: list[F64] = []
+        self._pixels = PixelScores()
 
-    def __init__(self) -> None:
-        self.scores, self.pixels = [], PixelScores()
-
-    def add(self, detector: Detector, features: Features) -> None:
-        """Score the features of n pictures."""
-        scores, maps = detector.judge(features)
-        self.scores.append(scores)
-        self.pixels.add(maps)
-
-    def look(self, detector: Detector, pictures: ImageSource, progress: Progress) -> None:
-        """Score pictures."""
-        with progress.task("calibrate", len(pictures)) as task:
-            for features in detector.extractor.over(pictures):
-                self.add(detector, features)
-                task.advance(len(features.values))
+    def add(self, grids: F32) -> None:
+        """Take in distances (n, h, w) in the pictures' frame."""
+        scores, maps = self._head(grids)
+        self._scores.append(scores)
+        self._pixels.add(maps)
 
     def calibration(self, folds: int, target_fpr: float) -> Calibration:
-        """Thresholds from everything scored."""
-        return calibrate(np.concatenate(self.scores), self.pixels, folds=folds, target_fpr=target_fpr)
+        """Thresholds from everything taken in."""
+        return calibrate(np.concatenate(self._scores), self._pixels, folds=folds, target_fpr=target_fpr)
 
 
-@dataclass(frozen=True, slots=True)
-class Accumulated:
-    """All pictures, cut into `blocks`; `parts` holds each block's accumulator where all of them together are small."""
-
-    total: Accumulator
-    blocks: Sequence[np.ndarray]
-    parts: Sequence[Accumulator] | None
-
-    def without(self, index: int, part: Accumulator, eps: F64) -> Gaussian:
-        """The Gaussian of all pictures but those of block `index`, of which `part` is the accumulator.
-
-        The block is taken out of the sum and put back, unless pictures are fewer than channels: then adding up the
-        other blocks is cheaper, because the pictures themselves are kept.
-        """
-        if self.parts is None:
-            self.total.subtract(part)
-            gaussian = self.total.fit(eps)
-            self.total.merge(part)
-            return gaussian
-        rest = _like(self.total)
-        for other in (*self.parts[:index], *self.parts[index + 1 :]):
-            rest.merge(other)
-        return rest.fit(eps)
-
-
-def _accumulate(
-    extractor: Extractor, pictures: Resized, parts: Sequence[np.ndarray], progress: Progress
-) -> Accumulated:
-    """One pass over the pictures."""
-    total = Accumulator(extractor.channels, *extractor.grid)
-    few = len(pictures) <= extractor.channels
-    kept: list[Accumulator] = []
-    with progress.task("fit", len(pictures)) as task:
-        for block in parts:
-            part = _like(total)
-            for features in extractor.over(pictures.subset(block)):
-                part.add(features.values)
-                task.advance(len(features.values))
-            total.merge(part)
-            if few:
-                kept.append(part)
-    return Accumulated(total, parts, kept if few else None)
+def _look(detector: Detector, pictures: Resized, progress: Progress) -> HeldOut:
+    """Score pictures that were never trained on."""
+    held_out = HeldOut(detector.head)
+    with progress.task("calibrate", len(pictures)) as task:
+        for features in detector.extractor.over(pictures):
+            held_out.add(in_picture(detector.distances(features), features))
+            task.advance(len(features.values))
+    return held_out
 
 
 def _leave_out(
-    detector: Detector, pictures: Resized, accumulated: Accumulated, eps: F64, held_out: HeldOut, progress: Progress
-) -> None:
-    """Score each block by the Gaussian of the others."""
+    detector: Detector, total: Accumulator, eps: F64, pictures: Resized, progress: Progress
+) -> tuple[HeldOut, int]:
+    """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks.
+
+    Each block is taken out of the sum, and put back after.
+    """
+    held_out = HeldOut(detector.head)
+    parts = blocks(len(pictures), min(MAX_FOLDS, len(pictures)))
     with progress.task("calibrate", len(pictures)) as task:
-        for index, block in enumerate(accumulated.blocks):
+        for block in parts:
             seen = list(detector.extractor.over(pictures.subset(block)))
-            part = _like(accumulated.total)
+            part = Accumulator(total.channels, *total.grid)
             for features in seen:
                 part.add(features.values)
-            fold = replace(detector, gaussian=accumulated.without(index, part, eps))
+            total.subtract(part)
+            fold = replace(detector, gaussian=total.fit(eps))
+            total.merge(part)
             for features in seen:
-                held_out.add(fold, features)
+                held_out.add(in_picture(fold.distances(features), features))
             task.advance(len(block))
+    return held_out, len(parts)
 
 
-def _like(accumulator: Accumulator) -> Accumulator:
-    return Accumulator(accumulator.channels, *accumulator.grid)
+def in_picture(grids: F32, features: Features) -> F32:
+    """Distances (n, h, w) in the frame of the features -> in that of the picture."""
+    return grids if features.positions is None else to_picture(grids, features.positions)
+
+
+def _accumulate(extractor: Extractor, pictures: Resized, progress: Progress) -> Accumulator:
+    """One pass over the pictures."""
+    total = Accumulator(extractor.channels, *extractor.grid)
+    with progress.task("fit", len(pictures)) as task:
+        for features in extractor.over(pictures):
+            total.add(features.values)
+            task.advance(len(features.values))
+    return total
 
 
 def _eps(total: Accumulator, regularisation: float) -> F64:

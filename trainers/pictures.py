@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from engine.types import F32, U8
-from trainers.evaluate import Sight
+from trainers.evaluate import Judged, Sight
 from trainers.metrics import Mask
 
 PANELS = ("picture", "ground truth", "heat map", "overlay")
@@ -29,7 +29,7 @@ _OPACITY = 0.8
 _TRUTH_RGB = (0, 190, 255)
 _OUTLINE_RGB = (255, 255, 255)
 _PAPER, _INK, _FAINT = "#14161a", "#f2f3f5", "#9aa1ab"
-_REJECTED, _PASSED = "#ff7a6b", "#55c795"
+_WRONG, _RIGHT = "#ff7a6b", "#55c795"
 _SHEET_COLUMNS = 2
 
 
@@ -61,6 +61,12 @@ def panels(sight: Sight) -> dict[str, U8]:
     return dict(zip(PANELS, views, strict=True))
 
 
+def heat_legend() -> bytes:
+    """The colour scale from 0 to 1 as the bytes of a PNG file, 256 x 1 px."""
+    _, data = cv2.imencode(".png", cv2.cvtColor(_colours()[None], cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
 def fitted(image: U8, side_px: int) -> U8:
     """The picture made smaller, where needed, so that its longer side is at most `side_px`."""
     height, width = image.shape[:2]
@@ -77,16 +83,11 @@ def jpeg(image: U8, quality: int = 88) -> bytes:
     return data.tobytes()
 
 
-def caption(sight: Sight) -> tuple[str, str]:
+def caption(judged: Judged) -> tuple[str, str]:
     """What a picture is and what was said of it: (`scratch/003.png`, `rejected, 0.81`)."""
-    verdict = "rejected" if rejected(sight) else "passed"
-    path = Path(sight.item.name)
-    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name, f"{verdict}, {sight.pred_score:.2f}"
-
-
-def rejected(sight: Sight) -> bool:
-    """`pred_label` of the wire contract."""
-    return sight.pred_score >= THRESHOLD
+    path = Path(judged.item.name)
+    name = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+    return name, f"{'rejected' if judged.rejected else 'passed'}, {judged.pred_score:.2f}"
 
 
 def sheet(sights: Sequence[Sight], title: str) -> Figure:
@@ -111,7 +112,7 @@ def write_pictures(folder: Path, sights: Iterable[Sight], title: str, per_sheet:
     sheets: list[Path] = []
     page: list[Sight] = []
     for sight in sights:
-        target = (folder / "overlays" / sight.item.name).with_suffix(".jpg")
+        target = (folder / "overlays" / sight.judged.item.name).with_suffix(".jpg")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(jpeg(panels(sight)["overlay"]))
         page.append(sight)
@@ -132,10 +133,10 @@ def _write_sheet(folder: Path, page: Sequence[Sight], title: str, number: int) -
 def _draw_sight(figure: Figure, sight: Sight, box: tuple[float, float, float, float]) -> None:
     """Draw the four views into `box` (left, bottom, width, height in figure shares), names and verdict above them."""
     left, bottom, width, height = box
-    name, verdict = caption(sight)
+    name, verdict = caption(sight.judged)
     top = bottom + height * 1.02
     figure.text(left, top, name, color=_INK, fontsize=9.5, va="bottom")
-    colour = _REJECTED if rejected(sight) else _PASSED
+    colour = _RIGHT if sight.judged.right else _WRONG
     figure.text(left + width, top, verdict, color=colour, fontsize=9.5, fontweight="bold", va="bottom", ha="right")
     step = width / len(PANELS)
     for i, (view_name, view) in enumerate(panels(sight).items()):
@@ -143,7 +144,7 @@ def _draw_sight(figure: Figure, sight: Sight, box: tuple[float, float, float, fl
         axes.imshow(fitted(view, 320), interpolation="antialiased")
         axes.set_axis_off()
         if view_name == "ground truth" and sight.mask is None:
-            text = "good" if sight.item.defect is None else "no ground truth"
+            text = "good" if sight.judged.item.defect is None else "no ground truth"
             axes.text(0.5, 0.5, text, color=_INK, fontsize=9, ha="center", va="center", transform=axes.transAxes)
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -22,7 +23,8 @@ from engine.producer.schedule import Schedule
 from engine.producer.sender import Sender
 from engine.producer.sources import picture_files
 from engine.streams.keys import LineKeys, line_keys
-from engine.streams.redis import connect
+from engine.streams.link import Link
+from engine.streams.redis import read_password
 from engine.types import Frame
 
 _S_IN_NS = 1_000_000_000
@@ -40,6 +42,10 @@ class Target:
     def keys(self) -> LineKeys:
         """The line's keys."""
         return line_keys(self.redis.prefix, self.line)
+
+    def link(self) -> Link:
+        """A new way to the server; the caller closes it."""
+        return Link(self.redis, read_password(self.redis), "engine-bench")
 
 
 def load_worker(target: Target, folder: Path, cameras: int) -> Worker:
@@ -104,10 +110,10 @@ def main(arguments: list[str]) -> None:
     url, prefix, line, folder, cameras = arguments
     target = Target(Redis(url=url, prefix=prefix), line)
     source = Cameras([file.read_bytes() for file in picture_files(Path(folder))], int(cameras))
-    with connect(target.redis) as client:
+    with closing(target.link()) as link:
 
         def work(request: Document) -> Document:
-            return send(Sender(client, target.keys.frames, int(request["max_backlog"])), source, request)
+            return send(Sender(link, target.keys.frames, int(request["max_backlog"])), source, request)
 
         serve_requests(work)
 

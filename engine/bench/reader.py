@@ -5,24 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, cast
-
-import msgpack
-import redis
 
 from engine.bench.load import Target
-from engine.codec import META
-from engine.streams.redis import connect
+from engine.errors import EngineError
+from engine.streams.reader import LineReader, Published
+from engine.types import Result
 
 _BLOCK_MS = 100
-_COUNT = 500
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One result: when it was published (server time) and when the reader held it, ns since the epoch."""
+    """One result: scheduled capture, publication by the server's clock, and when the reader held it, all in ns."""
 
     ts_ns: int
     published_ns: int
@@ -31,14 +28,18 @@ class Seen:
     timing_ms: Mapping[str, float]
 
 
+class DeadLetterError(EngineError):
+    """A frame of the benchmark ended as a dead letter."""
+
+
 class ResultReader:
-    """Follows the results stream from its present end; use it as a context manager."""
+    """Follows a new line's results, and how many frames wait; a context manager."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._seen: list[Seen] = []
         self._max_backlog = 0
-        self._failure: redis.RedisError | None = None
+        self._failure: Exception | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
@@ -56,7 +57,10 @@ class ResultReader:
         self._max_backlog = 0
 
     def wait_for(self, count: int, timeout_s: float) -> list[Seen]:
-        """What was seen since `begin`, as soon as it is `count` results or the time is up."""
+        """What was seen since `begin`, as soon as it is `count` results or the time is up.
+
+        Raises DeadLetterError where a frame did not end as a result, StreamError where the server failed.
+        """
         deadline = time.monotonic() + timeout_s
         while len(self._seen) < count and self._failure is None and time.monotonic() < deadline:
             time.sleep(_POLL_S)
@@ -70,30 +74,21 @@ class ResultReader:
         return self._max_backlog
 
     def _run(self) -> None:
-        keys = self._target.keys
         try:
-            with connect(self._target.redis) as client:
-                last = b"0"
+            with closing(self._target.link()) as link, link.translated():
+                link.open()
+                client = link.client(self._target.keys.results)
+                reader = LineReader(client, self._target.keys)
                 while not self._stopped.is_set():
-                    reply = cast(Any, client.xread({keys.results: last}, count=_COUNT, block=_BLOCK_MS))
-                    self._max_backlog = max(self._max_backlog, cast(int, client.xlen(keys.frames)))
-                    for entry, fields in _entries(reply):
-                        last = entry
-                        self._seen.append(_seen(entry, fields))
-        except redis.RedisError as error:
+                    self._seen += [_seen(published) for published in reader.read(_BLOCK_MS)]
+                    self._max_backlog = max(self._max_backlog, client.xlen(self._target.keys.frames))
+        except Exception as error:  # a thread's errors belong to whoever waits for it
             self._failure = error
 
 
-def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of the one stream asked for, in either protocol version's shape."""
-    if not reply:
-        return []
-    value = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
-    return [entry for part in value for entry in part] if isinstance(reply, dict) else value
-
-
-def _seen(entry: bytes, fields: Mapping[bytes, bytes]) -> Seen:
-    received_ns = time.time_ns()
-    meta = msgpack.unpackb(fields[META.encode()])
-    published_ms = int(entry.partition(b"-")[0])
-    return Seen(meta["ts_ns"], published_ms * 1_000_000, received_ns, bool(meta["pred_label"]), meta["timing_ms"])
+def _seen(published: Published) -> Seen:
+    end = published.end
+    if not isinstance(end, Result):
+        raise DeadLetterError(f"frame {end.frame}: {end.letter.type}: {end.letter.message}")
+    published_ns = published.published_ms * 1_000_000
+    return Seen(end.ts_ns, published_ns, time.time_ns(), bool(end.pred_label), end.timing_ms)

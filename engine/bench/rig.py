@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,6 @@ from engine.bench.usage import Meter
 from engine.config import Redis
 from engine.errors import EngineError
 from engine.streams.embedded import EmbeddedServer
-from engine.streams.redis import connect
 
 _EMBEDDED = "embedded"
 _LOCAL = ("unix://", "redis://127.0.0.1", "redis://localhost")
@@ -203,10 +202,12 @@ threads = {setup.threads}
 
 def _remove_keys(target: Target) -> None:
     keys = target.keys
-    with connect(target.redis) as client:
-        client.delete(keys.frames, keys.results, keys.dead)
+    with closing(target.link()) as link, link.translated():
+        link.open()
+        link.client(keys.frames).delete(keys.frames, keys.results, keys.dead)
 
 
 def _server_pid(target: Target) -> int:
-    with connect(target.redis) as client:
-        return int(client.info("server")["process_id"])
+    with closing(target.link()) as link, link.translated():
+        link.open()
+        return int(link.client(target.keys.frames).info("server")["process_id"])

@@ -27,9 +27,14 @@ def start_logging(level: int = logging.INFO) -> None:
     logging.getLogger("trainers").setLevel(level)
 
 
+def to_json(document: Mapping[str, Any]) -> str:
+    """A document as indented JSON with a final newline; numbers are finite or null."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """The one JSON document of `--json`."""
-    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(to_json(document))
 
 
 def fail(message: str) -> None:

@@ -54,7 +54,7 @@ return reply(ids)
 """
 _RECEIPT_MS = 3_600_000
 _BUFFER_FRAMES = 64
-_BUFFER_BYTES = 16 << 20
+_BUFFER_BYTES = 4 << 20
 _POLL_S = 0.005
 _PUT_S = 0.1
 _RETRY_S = 0.2

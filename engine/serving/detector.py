@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.alignment import to_picture
 from engine.bundle import Bundle
 from engine.contract import Precision
 from engine.errors import BackendError
@@ -48,6 +49,8 @@ class Detector:
         grids = outputs[0]  # (N, h, w), or features (N, C, h, w)
         if self._gaussian is not None:
             grids = mahalanobis_map(grids, self._gaussian, threads=self._threads)
+        if len(outputs) > 1:  # an aligning network also says where each place of the picture lies
+            grids = to_picture(grids, outputs[1])
         scores, maps = self._head(grids)
         return RawBatch(scores=scores, maps=maps)
 

@@ -145,11 +145,12 @@ class Link:
         options: dict[str, Any] = {
             "socket_timeout": _SOCKET_S,
             "socket_connect_timeout": _CONNECT_S,
-            "socket_keepalive": True,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
             "client_name": self._client_name,
         }
+        if not self._url.startswith("unix:"):
+            options["socket_keepalive"] = True
         client = redis.Redis.from_url(self._url, socket_read_size=_READ_BYTES, **options)
         try:
             about = _hello(client)

@@ -1,6 +1,6 @@
 // What one call computes, in plain pointers: no framework, no allocation.
 //
-// Letters: N batch, C channels, P positions of the h x w grid, R rank.
+// Letters: N batch, K training pictures, C channels, P positions of the h x w grid, R rank.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +37,24 @@ struct Problem {
   Features features;
   Model model;
   float* out;  // (N, P) distances
+};
+
+// Mean and scatter, the sum of (x - mean)(x - mean)^T, of samples (K, C, P).
+struct Moments {
+  const float* samples;
+  std::ptrdiff_t count, channels, positions;
+  std::ptrdiff_t sample_stride, channel_stride, position_stride;  // in elements
+  double* mean;     // (P, C)
+  double* scatter;  // (P, C (C + 1) / 2): upper triangles, row after row
+};
+
+// W with W^T W = (scale * scatter + diag(eps))^-1, packed as layout.hpp says.
+struct Whiten {
+  const double* scatter;  // (P, C (C + 1) / 2)
+  const double* eps;      // (C,)
+  double scale;
+  std::ptrdiff_t channels, positions;
+  float* factor;  // (P, layout::packed(C))
 };
 
 }  // namespace mahalanobis

@@ -1,4 +1,4 @@
-// The unit of work: a few positions times a few pictures, and its scratch memory.
+// The units of work and their scratch memory.
 #pragma once
 
 #include <cstddef>
@@ -41,6 +41,21 @@ static inline Scratch scratch(const Problem& problem) {
   if (pictures > problem.features.batch) pictures = problem.features.batch;
   // One line more, or positions could fall into the same cache set.
   return {pictures, row, pictures * row + 16};
+}
+
+// Channels in float64 work, padded to the widest block of columns.
+static constexpr std::ptrdiff_t padded(std::ptrdiff_t channels) { return (channels + 15) / 16 * 16; }
+
+constexpr std::ptrdiff_t kSampleBlock = 128;  // samples at a time: 180 KB of 176 channels
+
+static constexpr std::ptrdiff_t moments_scratch(const Moments& job, std::ptrdiff_t positions) {
+  const std::ptrdiff_t c = padded(job.channels);
+  return (kSampleBlock + c) * c * 8 + positions * job.count * job.channels * 4;
+}
+
+static constexpr std::ptrdiff_t whiten_scratch(const Whiten& job) {
+  const std::ptrdiff_t c = padded(job.channels);
+  return (2 * c + 1) * c * 8;
 }
 
 }  // namespace mahalanobis

@@ -36,6 +36,9 @@ struct Types {
 template <int L>
 using Float = typename Types<L>::Float;
 
+typedef double Double __attribute__((vector_size(4 * kLanes)));
+typedef double UnalignedDouble __attribute__((vector_size(4 * kLanes), aligned(8), may_alias));
+
 struct Half16 {
   std::uint16_t bits;
 };

@@ -1,7 +1,7 @@
-// One tile of the map. Compiled once per instruction set; MAHALANOBIS_ISA names the copy.
+// The map, tile by tile. Compiled once per instruction set; MAHALANOBIS_ISA names the copy.
 #include "gather.hpp"
+#include "isa.hpp"
 #include "low_rank.hpp"
-#include "tile.hpp"
 #include "triangular.hpp"
 #include "vector.hpp"
 
@@ -11,7 +11,8 @@ using mahalanobis::Factorisation;
 using mahalanobis::Problem;
 
 template <class T>
-inline void position(const Problem& problem, const Tile& tile, std::ptrdiff_t p, const float* y, float* spare, float* d2) {
+inline void position(const Problem& problem, const Tile& tile, std::ptrdiff_t p, const float* y, float* spare,
+                     float* d2) {
   const Model& m = problem.model;
   const T* factor = static_cast<const T*>(m.factor);
   if (m.factorisation == Factorisation::triangular) {
@@ -31,17 +32,16 @@ inline void positions(const Problem& problem, const Tile& tile, float* scratch, 
 
 }  // namespace
 
-namespace mahalanobis {
+namespace mahalanobis::MAHALANOBIS_ISA {
 
-// scratch: parts(...).end floats on a 64-byte boundary.
-void MAHALANOBIS_ISA(const Problem& problem, const Tile& tile, float* scratch) {
+void map(const Problem& problem, const Tile& tile, float* scratch) {
+  const Parts at = parts(tile.pictures, tile.row, tile.position);
+  float *spare = scratch + at.spare, *d2 = scratch + at.distances;
   switch (problem.features.number) {
     case Number::float32: gather<float>(problem.features, problem.model, tile, scratch); break;
     case Number::float16: gather<Half16>(problem.features, problem.model, tile, scratch); break;
     case Number::bfloat16: gather<Brain16>(problem.features, problem.model, tile, scratch); break;
   }
-  const Parts at = parts(tile.pictures, tile.row, tile.position);
-  float *spare = scratch + at.spare, *d2 = scratch + at.distances;
   switch (problem.model.number) {
     case Number::float32: positions<float>(problem, tile, scratch, spare, d2); break;
     case Number::float16: positions<Half16>(problem, tile, scratch, spare, d2); break;
@@ -53,4 +53,4 @@ void MAHALANOBIS_ISA(const Problem& problem, const Tile& tile, float* scratch) {
   }
 }
 
-}  // namespace mahalanobis
+}  // namespace mahalanobis::MAHALANOBIS_ISA

@@ -1,0 +1,79 @@
+"""`engine eval`: how good a bundle is on pictures whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from engine.cli import console
+from engine.cli.lazy import training
+from engine.config import Backend, Runtime
+from engine.contract import Precision
+from engine.serving.select import choose_precision, read_and_open
+
+_BATCH = 8
+_COLUMNS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "f1")
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle to judge.")],
+    data: Annotated[Path, typer.Argument(help="MVTec AD or BTAD layout, or a folder of good pictures.")],
+    out: Annotated[Path | None, typer.Option(help="Write report.html, evaluation.json and pictures here.")] = None,
+    backend: Annotated[Backend, typer.Option(help="What runs the model.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Which executable of the bundle.")] = "fp32",
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Image and pixel AUROC, AUPRO, F1 and false alarms at the threshold, per type of defect."""
+    trainer = {name: training(name, "eval") for name in ("evaluate", "data", "progress")}
+    runtime = Runtime(backend=backend, precision=precision, threads=threads)
+    dataset = trainer["data"].read_dataset(data)
+    loaded, predictor = read_and_open(bundle, runtime, _BATCH)
+    size = loaded.manifest.input
+    calibration = loaded.executable(choose_precision(runtime)).calibration
+    judge = trainer["evaluate"].Judge(predictor.predict, size.height, size.width, calibration)
+    found = trainer["evaluate"].evaluate(judge, dataset, trainer["progress"].on_stderr())
+    title = f"{loaded.manifest.model} on {data.name}"
+    if out is not None:
+        _write(out, title, found, judge, dataset)
+    if json:
+        console.print_json(found.document())
+    else:
+        _print(title, found.document())
+        if out is not None:
+            console.out.print(f"report: {out / 'report.html'}")
+
+
+def _write(out: Path, title: str, found: Any, judge: Any, dataset: Any) -> None:
+    """The report, the numbers and a sheet per two dozen pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(console.to_json(found.document()))
+    subtitle = f"{found.n_good} good and {found.n_defect} defective pictures from {dataset.path}"
+    training("summary", "eval").write_evaluation(out / "report.html", title, subtitle, found, judge)
+    sights = training("evaluate", "eval").look(judge, dataset.judged)
+    training("pictures", "eval").write_pictures(out / "pictures", sights, title)
+
+
+def _print(title: str, document: dict[str, Any]) -> None:
+    table = Table(title=title, title_justify="left")
+    for name in ("defect", "n", *_COLUMNS, "rejected"):
+        table.add_column(name, justify="left" if name == "defect" else "right")
+    overall = document | {"n": document["n_defect"], "recall": None}
+    for name, row in {**document["per_defect"], "all": overall}.items():
+        table.add_row(name, str(row["n"]), *(_number(row[key]) for key in _COLUMNS), _percent(row["recall"]))
+    console.out.print(table)
+    rate = _percent(document["false_alarm_rate"])
+    console.out.print(
+        f"false alarms: {rate} of {document['n_good']} good pictures (target {document['target_fpr']:.1%})"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

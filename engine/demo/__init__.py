@@ -1,0 +1,1 @@
+"""`engine demo`: the main job on real pictures with nothing to set up."""

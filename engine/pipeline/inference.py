@@ -1,0 +1,123 @@
+"""The one thread that runs models: batches of all lines, oldest first."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from engine.batcher import Batcher
+from engine.errors import InferenceError
+from engine.metrics import Metrics
+from engine.pipeline.job import Job
+from engine.serving.base import RawBatch
+from engine.types import U8
+
+log = logging.getLogger(__name__)
+
+Done = Callable[[Sequence[Job]], None]
+
+
+class Inference:
+    """Batches decoded frames and runs their models; `done` gets each batch, its failures included.
+
+    `nothing_more` says that no further frame can come until some that are in here have ended: then waiting for a
+    fuller batch would be waiting for nothing. Call `poke` when that may have become true.
+    """
+
+    def __init__(
+        self, batcher: Batcher[Job], metrics: Metrics, *, nothing_more: Callable[[], bool], done: Done
+    ) -> None:
+        self._batcher = batcher
+        self._metrics = metrics
+        self._nothing_more = nothing_more
+        self._done = done
+        self._changed = threading.Condition()
+        self._stopped = False
+
+    def put(self, job: Job) -> None:
+        """Take a decoded frame."""
+        with self._changed:
+            self._batcher.add(job, _group(job), _now_ms(), alone=job.delivery.suspect)
+            self._changed.notify()
+
+    def poke(self) -> None:
+        """Look again whether anything more can come."""
+        with self._changed:
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Let the thread end after the batch it is in."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def loop(self) -> None:
+        """Run batches until `stop`."""
+        while (jobs := self._next()) is not None:
+            self._run(jobs)
+            self._done(jobs)
+
+    def _next(self) -> list[Job] | None:
+        with self._changed:
+            while not self._stopped:
+                now_ms = _now_ms()
+                jobs = self._batcher.take(now_ms, flush=self._nothing_more())
+                if jobs is not None:
+                    return jobs
+                due_ms = self._batcher.due_ms()
+                self._changed.wait(None if due_ms is None else max(0.0, due_ms - now_ms) / 1e3)
+            return None
+
+    def _run(self, jobs: list[Job]) -> None:
+        """Run a batch; where that fails, each of its frames alone, so that only the guilty ones fail."""
+        error = self._predict(jobs)
+        if error is None:
+            return
+        if len(jobs) > 1:
+            log.warning(
+                "%s failed on a batch of %d, trying each frame alone: %s", jobs[0].watch.model, len(jobs), error
+            )
+            for job in jobs:
+                self._run([job])
+            return
+        log.error("%s %s: the model failed on this frame alone: %s", *jobs[0].key, error)
+        jobs[0].fail(InferenceError(f"{jobs[0].watch.model}: {type(error).__name__}: {error}"))
+
+    def _predict(self, jobs: list[Job]) -> Exception | None:
+        started_s = time.perf_counter()
+        try:
+            raw = jobs[0].watch.predictor.predict(_stack(jobs))
+        except Exception as error:  # whatever a model raises is that frame's, not the engine's, end
+            return error
+        infer_ms = (time.perf_counter() - started_s) * 1e3
+        self._metrics.batch(jobs[0].watch.model, len(jobs))
+        for i, job in enumerate(jobs):
+            job.timing_ms["infer"] = infer_ms
+            _keep(job, raw, i)
+        return None
+
+
+def _group(job: Job) -> tuple[int, int, int]:
+    """Frames of lines that share a predictor may share a batch."""
+    return (id(job.watch.predictor), job.watch.height, job.watch.width)
+
+
+def _stack(jobs: Sequence[Job]) -> U8:
+    """(N, height, width, 3) of the jobs' pictures."""
+    images = [job.image for job in jobs if job.image is not None]
+    return images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+
+
+def _keep(job: Job, raw: RawBatch, i: int) -> None:
+    job.image = None
+    job.raw_score = float(raw.scores[i])
+    job.raw_map = raw.maps[i]
+    job.members = {name: float(scores[i]) for name, scores in raw.members.items()}
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1e3

@@ -1,0 +1,138 @@
+"""A frame on its way through the pipeline, and how its way ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from engine.contract import Calibration
+from engine.decide import Decision, calibrated_score
+from engine.errors import FrameError
+from engine.serving.base import Predictor
+from engine.streams.base import Outcome
+from engine.types import F32, U8, DeadLetter, Delivery, Frame, Result
+
+_MAX_MESSAGE_CHARS = 500
+_MAP_BYTES = 4  # float32
+_PIXEL_BYTES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A line and the model that watches it.
+
+    `model` is NAME@VERSION, `height` and `width` the model's input in px; `members` holds the calibration of each
+    member of an ensemble. Lines that share a predictor share its batches.
+    """
+
+    line: str
+    model: str
+    method: str
+    predictor: Predictor
+    calibration: Calibration
+    height: int
+    width: int
+    members: Mapping[str, Calibration] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One delivery and what each stage has made of it so far. Owned by one stage at a time.
+
+    `image` is (height, width, 3) at the model's input size, `size` the frame's own (height, width) in px, `raw_map`
+    (height, width) at input size; each is dropped when it has been used. `failure` is a dead letter's type and
+    message. `held_since_s` is the monotonic time of its last renewal.
+    """
+
+    delivery: Delivery
+    watch: Watch
+    held_since_s: float
+    frame: Frame | None = None
+    image: U8 | None = None
+    size: tuple[int, int] = (0, 0)
+    expired: bool = False
+    raw_score: float = 0.0
+    raw_map: F32 | None = None
+    members: Mapping[str, float] = field(default_factory=dict)
+    decision: Decision | None = None
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    failure: tuple[str, str] | None = None
+    timing_ms: dict[str, float] = field(default_factory=dict)
+    again: Delivery | None = None  # the same entry, delivered once more while this job held it
+    lost: bool = False  # another consumer has taken it over
+    key: tuple[str, str] = field(init=False)  # line and entry
+
+    def __post_init__(self) -> None:
+        self.key = (self.delivery.line, self.delivery.entry)
+
+    @property
+    def charge_bytes(self) -> int:
+        """What it holds in memory at its largest, between the stages."""
+        pixels = self.watch.height * self.watch.width
+        return payload_bytes(self.delivery) + pixels * (_MAP_BYTES + _PIXEL_BYTES)
+
+    def fail(self, error: FrameError) -> None:
+        """Let it end as the dead letter of an error."""
+        self.failure = (error.type, str(error))
+
+    def drop_payload(self) -> None:
+        """Forget the picture's bytes once a result stands, which does not carry them."""
+        if self.failure is None:
+            self.delivery = replace(self.delivery, data=None)
+
+    def label(self) -> str:
+        """How it ends, for metrics: a verdict, `expired`, or a dead letter's type."""
+        if self.failure is not None:
+            return self.failure[0]
+        return "expired" if self.decision is None else self.decision.decision
+
+    def outcome(self, consumer: str) -> Outcome:
+        """Its outcome as of now."""
+        now_ns = time.time_ns()
+        if self.failure is not None:
+            return Outcome(self.delivery, dead=self._dead_letter(consumer, now_ns))
+        return Outcome(self.delivery, result=self._result(now_ns), pictures=self.pictures)
+
+    def _result(self, now_ns: int) -> Result:
+        frame, decision = self.frame, self.decision
+        assert frame is not None
+        self.timing_ms["total"] = max(0.0, (now_ns - frame.ts_ns) / 1e6)
+        return Result(
+            frame=self.delivery.entry,
+            id=self.delivery.entry if frame.id is None else frame.id,
+            camera=frame.camera,
+            ts_ns=frame.ts_ns,
+            tags=frame.tags,
+            status="expired" if decision is None else "ok",
+            pred_score=None if decision is None else decision.pred_score,
+            pred_label=None if decision is None else decision.pred_label,
+            decision=None if decision is None else decision.decision,
+            raw_score=None if decision is None else self.raw_score,
+            scores={} if decision is None else self._scores(decision),
+            regions=() if decision is None else decision.regions,
+            model=self.watch.model,
+            timing_ms=self.timing_ms,
+        )
+
+    def _scores(self, decision: Decision) -> dict[str, float]:
+        if not self.members:
+            return {self.watch.method: decision.pred_score}
+        return {name: calibrated_score(raw, self.watch.members[name]) for name, raw in self.members.items()}
+
+    def _dead_letter(self, consumer: str, now_ns: int) -> DeadLetter:
+        assert self.failure is not None
+        kind, message = self.failure
+        return DeadLetter(
+            type=kind,
+            message=message[:_MAX_MESSAGE_CHARS],
+            model=self.watch.model,
+            deliveries=self.delivery.deliveries - (kind == "max_deliveries"),  # this last one was not a try
+            consumer=consumer,
+            ts_ns=now_ns,
+        )
+
+
+def payload_bytes(delivery: Delivery) -> int:
+    """The bytes that a delivery carries."""
+    return len(delivery.meta or b"") + len(delivery.data or b"")

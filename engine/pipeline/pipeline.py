@@ -1,0 +1,233 @@
+"""The pipeline of one process: its stages wired together, started and stopped."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from engine.batcher import Batcher
+from engine.codec import decode_frame, encode_pictures
+from engine.config import Config
+from engine.decide import decide
+from engine.errors import FrameError, InferenceError, StreamError
+from engine.images import decode, resize
+from engine.machine import cpu_count
+from engine.metrics import Metrics, MetricsServer
+from engine.pipeline.health import Health
+from engine.pipeline.inference import Inference
+from engine.pipeline.job import Job, Watch
+from engine.pipeline.keeper import Keeper
+from engine.pipeline.ledger import Ledger
+from engine.pipeline.publisher import Publisher
+from engine.pipeline.reader import Reader
+from engine.pipeline.workers import Workers
+from engine.streams.base import FrameSource, OutcomeSink
+from engine.types import Delivery
+
+log = logging.getLogger(__name__)
+
+_BATCHES_HELD = 4  # full batches of every line: one in the model, one before it, one behind it, one being read
+_MIN_HELD = 32
+_MAX_HELD = 1024
+_HELD_BYTES = 256 << 20
+_MAX_WORKERS = 8
+_GRACE_S = 8.0  # at a stop, how long a server that is away or refuses is waited for
+_POLL_S = 0.1
+
+
+class Pipeline:
+    """Watches lines until it is stopped: `run` blocks, `stop` may be called from a signal handler or any thread.
+
+    Source and sink belong to the caller, who closes them afterwards.
+    """
+
+    def __init__(
+        self, source: FrameSource, sink: OutcomeSink, watches: Sequence[Watch], config: Config, metrics: Metrics
+    ) -> None:
+        self._source = source
+        self._watches = {watch.line: watch for watch in watches}
+        self._config = config
+        self._metrics = metrics
+        self._health = Health()
+        self._failure: Exception | None = None
+        self._stopping = False
+        self._ledger = Ledger(_held_frames(config.batch.max_size, len(watches)), _HELD_BYTES)
+        self._publisher = Publisher(sink, self._ledger, self._health, source.consumer, self._over)
+        self._workers = Workers(decode=self._decode, decoded=self._decoded, finish=self._finish)
+        batcher: Batcher[Job] = Batcher(config.batch.max_size, config.batch.max_wait_ms)
+        self._inference = Inference(batcher, metrics, nothing_more=self._nothing_more, done=self._workers.finish)
+        self._keeper = Keeper(source, self._ledger, config.delivery.claim_idle_ms)
+        self._reader = Reader(
+            source,
+            self._ledger,
+            self._health,
+            metrics,
+            admit=self._admit,
+            refused_lines=lambda: self._publisher.refused_lines,
+            turned=self._inference.poke,
+        )
+        metrics.watch_ready(lambda: self.ready)
+
+    @property
+    def ready(self) -> bool:
+        """Whether frames are being read and results accepted."""
+        return self._health.ready and not self._stopping
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every stage works."""
+        return self._failure is None
+
+    def run(self, *, burst: bool = False) -> None:
+        """Read, judge and publish until `stop`; with `burst` until the streams are empty.
+
+        Raises StreamError where the server refuses from the start. A server that is away is waited for.
+        """
+        loops: list[Callable[[], None]] = [self._inference.loop, self._publisher.loop, self._keeper.loop]
+        loops += [self._workers.loop] * min(_MAX_WORKERS, cpu_count())
+        threads = [threading.Thread(target=self._guard, args=(loop,), name=_name(loop), daemon=True) for loop in loops]
+        with ExitStack() as stack:
+            if self._config.metrics.port:
+                stack.enter_context(self._metrics_server())
+            for thread in threads:
+                thread.start()
+            try:
+                self._reader.loop(burst=burst)
+            finally:
+                self._shut_down(threads)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Finish what has been begun, hand the rest back, and let `run` return."""
+        self._stopping = True
+        self._reader.stop()
+
+    def _metrics_server(self) -> MetricsServer:
+        where = self._config.metrics
+        return MetricsServer(
+            self._metrics, where.host, where.port, healthy=lambda: self.healthy, ready=lambda: self.ready
+        )
+
+    def _guard(self, loop: Callable[[], None]) -> None:
+        """Run a stage's thread; a stage that breaks ends the pipeline."""
+        try:
+            loop()
+        except Exception as error:  # the outer loop: what nobody foresaw ends the process, and its frames stay pending
+            log.exception("%s broke", threading.current_thread().name)
+            self._failure = error
+            self.stop()
+
+    def _shut_down(self, threads: Sequence[threading.Thread]) -> None:
+        self._stopping = True
+        self._hand_back(self._workers.unbegun())
+        self._inference.poke()
+        while not self._ledger.wait_empty(_POLL_S):
+            if self._failure is not None or self._health.trouble_s() > _GRACE_S:
+                break
+        for stage in (self._workers, self._inference, self._publisher, self._keeper):
+            stage.stop()
+        for thread in threads:
+            thread.join()
+        self._hand_back(self._ledger.held())
+
+    def _hand_back(self, jobs: Sequence[Job]) -> None:
+        if not jobs:
+            return
+        try:
+            self._source.release([job.delivery for job in jobs])
+        except StreamError as error:
+            log.warning("%d frames stay pending until another consumer claims them: %s", len(jobs), error)
+        self._ledger.end(jobs)
+
+    def _nothing_more(self) -> bool:
+        return not self._reader.open and not self._workers.decoding
+
+    def _admit(self, deliveries: Sequence[Delivery]) -> None:
+        now_s = time.monotonic()
+        fresh = self._ledger.admit([Job(delivery, self._watches[delivery.line], now_s) for delivery in deliveries])
+        for job in fresh:
+            self._check_delivery(job)
+        self._workers.decode([job for job in fresh if job.failure is None])
+        for job in fresh:
+            if job.failure is not None:
+                self._publisher.put(job)
+
+    def _check_delivery(self, job: Job) -> None:
+        delivery, limit = job.delivery, self._config.delivery.max_deliveries
+        if delivery.meta is None:
+            job.failure = ("trimmed", "the entry was removed from its stream before it could be processed")
+        elif delivery.deliveries > limit:
+            job.failure = ("max_deliveries", f"delivered {limit} times, and no consumer lived to end it")
+        if job.failure is not None:
+            log.warning("%s %s: %s: %s", delivery.line, delivery.entry, *job.failure)
+
+    def _decode(self, job: Job) -> None:
+        """Bytes to a picture at the model's input size, or a failure, or expired."""
+        if job.lost:
+            return
+        limits, delivery, watch = self._config.delivery, job.delivery, job.watch
+        started_s = time.perf_counter()
+        age_ms = self._source.now_ms(delivery.line) - delivery.entry_ms
+        job.timing_ms = {"queue": max(0.0, age_ms), "decode": 0.0, "infer": 0.0}
+        try:
+            job.frame = decode_frame(delivery.meta or b"", delivery.data)
+            if limits.max_age_ms and age_ms > limits.max_age_ms:
+                job.expired = True
+                return
+            image = decode(job.frame, max_pixels=limits.max_pixels, max_frame_bytes=limits.max_frame_bytes)
+            job.size = (image.shape[0], image.shape[1])
+            job.image = resize(image, watch.height, watch.width)
+        except FrameError as error:
+            job.fail(error)
+        job.timing_ms["decode"] = (time.perf_counter() - started_s) * 1e3
+
+    def _decoded(self, job: Job) -> None:
+        if job.image is not None:
+            self._inference.put(job)
+            return
+        if job.lost:
+            self._ledger.end([job])
+            self._over(job, ended=False)
+        else:
+            self._publisher.put(job)
+        if not self._workers.decoding:
+            self._inference.poke()
+
+    def _finish(self, job: Job) -> None:
+        """Raw output to a decision and its pictures."""
+        if job.failure is None:
+            self._judge(job)
+        self._publisher.put(job)
+
+    def _judge(self, job: Job) -> None:
+        assert job.raw_map is not None
+        if not math.isfinite(job.raw_score):
+            job.fail(InferenceError(f"{job.watch.model}: the score is {job.raw_score}; check the model"))
+            return
+        publish = self._config.publish
+        job.decision = decide(
+            job.raw_score, job.raw_map, job.watch.calibration, job.size, want_map=publish.map, want_mask=publish.mask
+        )
+        job.pictures = encode_pictures(job.decision.anomaly_map, job.decision.pred_mask)
+        job.raw_map = None
+
+    def _over(self, job: Job, ended: bool) -> None:
+        """A frame's end; one that was delivered again meanwhile and did not end here begins anew."""
+        camera = job.frame.camera if job.frame is not None else ""
+        self._metrics.ended(job.watch.line, camera, job.label() if ended else "elsewhere", job.timing_ms)
+        if not ended and job.again is not None:
+            self._admit([job.again])
+
+
+def _held_frames(max_size: int, lines: int) -> int:
+    wanted = _BATCHES_HELD * max_size * lines
+    return max(2 * max_size, min(max(wanted, _MIN_HELD), _MAX_HELD))
+
+
+def _name(loop: Callable[[], None]) -> str:
+    return type(getattr(loop, "__self__", loop)).__name__.lower()

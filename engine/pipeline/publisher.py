@@ -1,0 +1,104 @@
+"""The thread that publishes outcomes, many in one round trip, and holds on to those that the server refuses."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from engine.errors import AwayError, StreamError
+from engine.pipeline.health import Health
+from engine.pipeline.job import Job
+from engine.pipeline.ledger import Ledger
+from engine.streams.base import OutcomeSink
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 64
+_AWAY_S = 0.2
+_REFUSED_S = 1.0
+
+
+class Publisher:
+    """Ends jobs. A refused one is parked and tried again each second, and its line is not read in the meantime.
+
+    `over` gets every job that the ledger has let go of, and whether this process ended it.
+    """
+
+    def __init__(
+        self, sink: OutcomeSink, ledger: Ledger, health: Health, consumer: str, over: Callable[[Job, bool], None]
+    ) -> None:
+        self._sink = sink
+        self._ledger = ledger
+        self._health = health
+        self._consumer = consumer
+        self._over = over
+        self._waiting: deque[Job] = deque()
+        self._parked: list[Job] = []
+        self._retry_s = 0.0  # monotonic time at which the parked ones are tried again
+        self._stopped = False
+        self._changed = threading.Condition()
+        self.refused_lines: frozenset[str] = frozenset()
+
+    def put(self, job: Job) -> None:
+        """Take a job whose outcome stands."""
+        with self._changed:
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Let the thread end after the round trip it is in."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def loop(self) -> None:
+        """Publish until `stop`."""
+        while jobs := self._next():
+            self._publish(jobs)
+
+    def _next(self) -> list[Job]:
+        """The next jobs to publish, parked ones included when they are due; none at the end."""
+        with self._changed:
+            while not self._stopped:
+                wait_s = self._retry_s - time.monotonic() if self._parked else None
+                if wait_s is not None and wait_s <= 0:
+                    jobs, self._parked = self._parked, []
+                    return jobs
+                if self._waiting:
+                    return [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+                self._changed.wait(wait_s)
+            return []
+
+    def _publish(self, jobs: Sequence[Job]) -> None:
+        endings = self._sink.publish([job.outcome(self._consumer) for job in jobs])
+        over = [(job, ending) for job, ending in zip(jobs, endings, strict=True) if isinstance(ending, bool)]
+        failed = [(job, ending) for job, ending in zip(jobs, endings, strict=True) if isinstance(ending, StreamError)]
+        self._ledger.end(job for job, _ in over)
+        for job, ended in over:
+            self._over(job, ended)
+        for _, error in failed:
+            self._health.fails("publishing", error)
+        self._park([job for job, error in failed if not isinstance(error, AwayError)])
+        if not failed and not self._parked:
+            self._health.works("publishing")
+        self._try_again([job for job, error in failed if isinstance(error, AwayError)])
+
+    def _park(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            for job in jobs:
+                job.drop_payload()
+            self._parked += jobs
+            self._retry_s = time.monotonic() + _REFUSED_S
+            self._ledger.park(jobs)
+        if self.refused_lines or jobs:
+            self.refused_lines = frozenset(job.watch.line for job in self._parked)
+
+    def _try_again(self, jobs: Sequence[Job]) -> None:
+        if not jobs:
+            return
+        with self._changed:
+            self._waiting.extendleft(reversed(jobs))
+            self._changed.wait_for(lambda: self._stopped, _AWAY_S)

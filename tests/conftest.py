@@ -1,0 +1,170 @@
+"""Shared fixtures: one embedded server per session, lines of their own per test, frames and calibrations."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import hypothesis
+import numpy as np
+import pytest
+import redis
+
+from engine import config as settings
+from engine.codec import DeadEntry, decode_dead, decode_result, encode_frame
+from engine.config import Config
+from engine.contract import Calibration, Estimate, Scale
+from engine.metrics import Metrics
+from engine.pipeline import Pipeline, Watch
+from engine.serving.base import ConstantPredictor, Predictor
+from engine.streams.embedded import EmbeddedServer
+from engine.streams.keys import GROUP, LineKeys, line_keys
+from engine.streams.redis import connect
+from engine.types import Frame, Result
+
+hypothesis.settings.register_profile("engine", deadline=None, database=None)
+hypothesis.settings.load_profile("engine")
+
+
+def png(level: int, side: int = 32) -> bytes:
+    """A grey PNG whose brightness is `level`."""
+    return cv2.imencode(".png", np.full((side, side), level, np.uint8))[1].tobytes()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line on a real server: a producer's and a reader's view of it."""
+
+    client: redis.Redis
+    url: str
+    prefix: str
+    name: str
+
+    @property
+    def keys(self) -> LineKeys:
+        return line_keys(self.prefix, self.name)
+
+    def push(self, level: int = 20, **changes: object) -> str:
+        """Add a good frame (dark) or an anomalous one (bright); returns its entry id."""
+        frame = Frame(**{"camera": "cam1", "ts_ns": time.time_ns(), "codec": "png", "data": png(level), **changes})
+        return self.push_fields(encode_frame(frame))
+
+    def push_fields(self, fields: dict[str, bytes]) -> str:
+        return self.client.xadd(self.keys.frames, fields).decode()
+
+    def results(self) -> list[Result]:
+        return [decode_result(fields) for _, fields in self.client.xrange(self.keys.results)]
+
+    def dead(self) -> list[DeadEntry]:
+        return [decode_dead(fields) for _, fields in self.client.xrange(self.keys.dead)]
+
+    def ends(self) -> list[str]:
+        """The frames' entry ids in both outputs, sorted: exactly-once is that this equals what was pushed."""
+        return sorted([result.frame for result in self.results()] + [dead.frame for dead in self.dead()])
+
+    def left(self) -> int:
+        """Entries in the frames stream."""
+        return self.client.xlen(self.keys.frames)
+
+    def pending(self) -> dict[str, int]:
+        """Deliveries of each pending entry."""
+        rows = self.client.xpending_range(self.keys.frames, GROUP, "-", "+", 1000)
+        return {row["message_id"].decode(): row["times_delivered"] for row in rows}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer() as running:
+        yield running
+
+
+@pytest.fixture
+def make_line() -> Iterator[Callable[..., Line]]:
+    """Lines on a given server, each under a prefix of its own."""
+    clients = []
+
+    def make(on: EmbeddedServer, name: str = "line1", prefix: str | None = None) -> Line:
+        clients.append(on.client())
+        return Line(clients[-1], on.url, prefix or f"t-{uuid.uuid4().hex[:8]}", name)
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def line(server: EmbeddedServer, make_line: Callable[..., Line]) -> Line:
+    return make_line(server)
+
+
+@pytest.fixture
+def calibration() -> Calibration:
+    """Brightness above one half is anomalous."""
+    estimate = Estimate(
+        target_fpr=0.01, how="k-fold", guarantee=False, n_images=50, folds=5, interval=(0.0, 0.1), note="test"
+    )
+    scale = Scale(threshold=0.5, width=0.1)
+    return Calibration(image=scale, pixel=scale, image_estimate=estimate, pixel_estimate=estimate)
+
+
+@pytest.fixture
+def make_watch(calibration: Calibration) -> Callable[..., Watch]:
+    def make(line: str = "line1", predictor: Predictor | None = None, **changes: object) -> Watch:
+        values = {"model": "test@1", "method": "constant", "calibration": calibration, "height": 32, "width": 32}
+        return Watch(line=line, predictor=predictor or ConstantPredictor(), **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_config() -> Callable[..., Config]:
+    """A configuration of lines on one server; keywords are the sections' keys."""
+
+    def make(*lines: Line, **keys: object) -> Config:
+        sections = {"batch": settings.Batch, "delivery": settings.Delivery, "publish": settings.Publish}
+        values = {
+            name: section(**{key: keys.pop(key) for key in section.__struct_fields__ if key in keys})
+            for name, section in sections.items()
+        }
+        assert not keys, f"no such keys: {keys}"
+        return Config(
+            redis=settings.Redis(url=lines[0].url, prefix=lines[0].prefix),
+            line=tuple(settings.Line(name=line.name, bundle="unused") for line in lines),
+            **values,
+        )
+
+    return make
+
+
+@pytest.fixture
+def run_burst(make_watch: Callable[..., Watch]) -> Callable[..., Metrics]:
+    """Run a pipeline of a configuration's lines until their streams are empty."""
+
+    def run(config: Config, predictor: Predictor | None = None) -> Metrics:
+        metrics = Metrics()
+        with connect(config) as streams:
+            watches = [make_watch(line.name, predictor) for line in config.line]
+            Pipeline(streams.source, streams.sink, watches, config, metrics).run(burst=True)
+        return metrics
+
+    return run
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Poll until a condition holds; fail with its source line where it does not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    for pause_s in itertools.chain([0.002] * 50, itertools.repeat(0.02)):
+        if condition():
+            return
+        if time.monotonic() > deadline_s:
+            pytest.fail(f"waited {timeout_s} s in vain")
+        time.sleep(pause_s)
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., None]:
+    return wait_until
