@@ -61,8 +61,10 @@ class Accumulator:
         if other._folded is None:
             for batch in other._pending:
                 self._append(batch)
+        elif self.count:
+            self._update(lambda at: self.moments(at).add(other.moments(at)))
         else:
-            self._combine(other, remove=False)
+            self._update(other.moments)
 
     def subtract(self, other: Accumulator) -> None:
         """Take out all pictures of another accumulator, which must be among those of this one.
@@ -75,7 +77,7 @@ class Accumulator:
         if other.count == self.count:
             self._pending, self._folded = [], None
         elif other.count:
-            self._combine(other, remove=True)
+            self._update(lambda at: self.moments(at).remove(other.moments(at)))
 
     def variance(self) -> F64:
         """Unbiased variance of each channel at each position, (C, h, w): the measure for `eps`."""
@@ -149,12 +151,6 @@ class Accumulator:
             raise KernelError("features: expected finite values, got NaN or infinity; look at the training pictures")
         if len(batch):
             self._pending.append(batch)
-
-    def _combine(self, other: Accumulator, remove: bool) -> None:
-        if remove:
-            self._update(lambda at: self.moments(at).remove(other.moments(at)))
-        else:
-            self._update(lambda at: self.moments(at).add(other.moments(at)))
 
     def _update(self, moments: Callable[[slice], Moments]) -> None:
         """Put the moments that a function gives for each run of positions in the place of everything held."""

@@ -91,14 +91,23 @@ def build(source: Source, options: Options) -> Gaussian:
 
 
 def _expect_size(source: Source, options: Options, kind: Factorisation) -> None:
-    channels, (h, w) = source.channels, source.grid
-    size = model_bytes(channels, h * w, source.count, rank=options.rank, factorisation=kind, storage=options.storage)
-    if options.max_bytes is not None and size > options.max_bytes:
-        raise TooManyBytesError(
-            f"model: {channels} channels at {h} x {w} positions take {size / 1e6:.0f} MB ({kind}, {options.storage}), "
-            f"expected at most {options.max_bytes / 1e6:.0f} MB; use fewer channels, a coarser grid, a lower rank, "
-            f"or storage bfloat16"
+    (h, w), most = source.grid, options.max_bytes
+
+    def size(channels: int) -> int:
+        return model_bytes(
+            channels, h * w, source.count, rank=options.rank, factorisation=kind, storage=options.storage
         )
+
+    if most is None or size(source.channels) <= most:
+        return
+    fitting = max((c for c in range(1, source.channels) if size(c) <= most), default=0)
+    advice = (
+        f"use at most {fitting} channels, a coarser grid" if fitting else "not even 1 channel fits; use a coarser grid"
+    )
+    raise TooManyBytesError(
+        f"model: {source.channels} channels at {h} x {w} positions take {size(source.channels) / 1e6:.3g} MB "
+        f"({kind}, {options.storage}), expected at most {most / 1e6:.3g} MB; {advice}, a lower rank, or 16-bit storage"
+    )
 
 
 def _triangular(source: Source, options: Options) -> Gaussian:
@@ -134,9 +143,16 @@ def _low_rank(source: Source, options: Options) -> Gaussian:
             tail[at] = 1.0 / (pairs.rest.mean(axis=1) + 1.0)
             costs.append(_costs(pairs))
     return Gaussian(
-        mean.reshape(*source.grid, channels), factor, options.storage, options.eps, source.count,
-        scale.astype(np.float32), weights, tail, None if exact else _truncation(np.concatenate(costs)),
-    )  # fmt: skip
+        mean=mean.reshape(*source.grid, channels),
+        factor=factor,
+        storage=options.storage,
+        eps=options.eps,
+        samples=source.count,
+        scale=scale.astype(np.float32),
+        weights=weights,
+        tail=tail,
+        truncation=None if exact else _truncation(np.concatenate(costs)),
+    )
 
 
 def _eigenpairs(source: Source, at: slice, scale: F64, rank: int) -> tuple[F64, Eigenpairs]:

@@ -50,7 +50,8 @@ def _factor(file: Any, storage: Storage) -> Stored:
     stored = file.get_slice("factor")
     factor = empty(tuple(stored.get_shape()), storage)
     for first in range(0, len(factor), _PIECE):
-        factor[first : first + _PIECE] = stored[first : first + _PIECE]
+        last = min(first + _PIECE, len(factor))  # safetensors refuses slices that reach past the end
+        factor[first:last] = stored[first:last]
     return factor
 
 

@@ -21,8 +21,8 @@ from kernels.storage import F32, F64
 def mahalanobis_map(features: npt.NDArray[Any], model: Gaussian, out: F32 | None = None, threads: int = 0) -> F32:
     """Distances (N, h, w) of features (N, C, h, w) to the model's Gaussians.
 
-    Features are float32, float16 or bfloat16 (ml_dtypes) with any strides; NaN and infinity come out as NaN or
-    infinity at their position. `out` is a C-contiguous (N, h, w) array to fill; `threads` 0 means every core this
+    Features are float32, float16 or bfloat16 (ml_dtypes) with any strides; where one is NaN or infinite, so is the
+    distance (NaN in general), and no other. `out` is a C-contiguous (N, h, w) array to fill; `threads` 0 means every core this
     process may use. Raises ShapeError for other shapes or dtypes. The interpreter lock is released.
     """
     return run(features, model, out, threads, BEST)
@@ -40,9 +40,18 @@ def run(features: npt.NDArray[Any], model: Gaussian, out: F32 | None, threads: i
         raise ShapeError(f"out: expected a writable C-contiguous float32 array {shape}, got {out.dtype} {out.shape}")
     numbers, name = _numbers(features)
     _cpu.map(
-        numbers, name, model.factor, model.storage, model.mean, model.scale, model.weights, model.tail,
-        out.reshape(shape[0], -1), thread_count(threads), isa,
-    )  # fmt: skip
+        numbers,
+        name,
+        model.factor,
+        model.storage,
+        model.mean,
+        model.scale,
+        model.weights,
+        model.tail,
+        out,
+        thread_count(threads),
+        isa,
+    )
     return out
 
 

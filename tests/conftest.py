@@ -6,7 +6,7 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import hypothesis
@@ -48,6 +48,10 @@ class Line:
     def keys(self) -> LineKeys:
         return line_keys(self.prefix, self.name)
 
+    def beside(self, name: str) -> Line:
+        """Another line on the same server under the same prefix."""
+        return replace(self, name=name)
+
     def push(self, level: int = 20, **changes: object) -> str:
         """Add a good frame (dark) or an anomalous one (bright); returns its entry id."""
         frame = Frame(**{"camera": "cam1", "ts_ns": time.time_ns(), "codec": "png", "data": png(level), **changes})
@@ -71,8 +75,11 @@ class Line:
         return self.client.xlen(self.keys.frames)
 
     def pending(self) -> dict[str, int]:
-        """Deliveries of each pending entry."""
-        rows = self.client.xpending_range(self.keys.frames, GROUP, "-", "+", 1000)
+        """Deliveries of each pending entry; none before there is a group."""
+        try:
+            rows = self.client.xpending_range(self.keys.frames, GROUP, "-", "+", 1000)
+        except redis.ResponseError:
+            return {}
         return {row["message_id"].decode(): row["times_delivered"] for row in rows}
 
 

@@ -17,7 +17,6 @@ import cv2
 import msgpack
 import numpy as np
 import pytest
-import redis
 
 from engine.config import Redis
 from engine.errors import DataError, StreamError, UsageError
@@ -30,22 +29,8 @@ from engine.push import PushOptions, PushReport, frame_id, push
 from engine.streams.embedded import EmbeddedServer, free_port
 from engine.streams.link import Link
 
-FRAMES = "engine:{line1}:frames"
 MS = 1_000_000
 S = 1_000_000_000
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(port=free_port()) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
-    with server.client() as connection:
-        connection.flushall()
-        yield connection
 
 
 @pytest.fixture
@@ -63,21 +48,26 @@ def picture(seed: int) -> np.ndarray:
     return cv2.resize(coarse, (50, 40)).astype(np.uint8)
 
 
-def options(server: EmbeddedServer, source: Path | str, **changes: object) -> PushOptions:
-    settings: dict[str, object] = {"line": "line1", "camera": "cam1", "redis": Redis(url=server.url)}
+def options(line, source: Path | str, /, **changes: object) -> PushOptions:
+    settings: dict[str, object] = {
+        "line": line.name,
+        "camera": "cam1",
+        "redis": Redis(url=line.url, prefix=line.prefix),
+    }
     return PushOptions(source=str(source), **(settings | changes))
 
 
-def entries(client: redis.Redis) -> list[tuple[str, dict, bytes]]:
+def entries(line) -> list[tuple[str, dict, bytes]]:
     return [
-        (entry.decode(), msgpack.unpackb(fields[b"meta"]), fields[b"data"]) for entry, fields in client.xrange(FRAMES)
+        (entry.decode(), msgpack.unpackb(fields[b"meta"]), fields[b"data"])
+        for entry, fields in line.client.xrange(line.keys.frames)
     ]
 
 
-def test_folder_is_sent_untouched_in_name_order(server, client, folder):
+def test_folder_is_sent_untouched_in_name_order(line, folder):
     before = time.time_ns()
-    report = push(options(server, folder))
-    sent = entries(client)
+    report = push(options(line, folder))
+    sent = entries(line)
     assert [meta["id"] for _, meta, _ in sent] == ["a.png", "b/x.jpg", "c.jpg"]
     assert [data for *_, data in sent] == [(folder / meta["id"]).read_bytes() for _, meta, _ in sent]
     assert [meta["codec"] for _, meta, _ in sent] == ["png", "jpeg", "jpeg"]
@@ -86,57 +76,57 @@ def test_folder_is_sent_untouched_in_name_order(server, client, folder):
     assert (report.frames, report.unreadable, report.interruptions) == (3, 0, 0)
 
 
-def test_codec_follows_the_bytes_and_not_the_name(server, client, folder):
+def test_codec_follows_the_bytes_and_not_the_name(line, folder):
     (folder / "a.png").write_bytes((folder / "c.jpg").read_bytes())
-    push(options(server, folder / "a.png"))
-    [(_, meta, data)] = entries(client)
+    push(options(line, folder / "a.png"))
+    [(_, meta, data)] = entries(line)
     assert (meta["codec"], data) == ("jpeg", (folder / "c.jpg").read_bytes())
 
 
-def test_raw_frames_hold_the_pixels(server, client, folder):
-    push(options(server, folder / "a.png", codec="raw"))
-    [(_, meta, data)] = entries(client)
+def test_raw_frames_hold_the_pixels(line, folder):
+    push(options(line, folder / "a.png", codec="raw"))
+    [(_, meta, data)] = entries(line)
     assert (meta["codec"], meta["shape"], meta["pixel_format"]) == ("raw", [40, 50, 3], "BGR8")
     np.testing.assert_array_equal(np.frombuffer(data, np.uint8).reshape(40, 50, 3), cv2.imread(str(folder / "a.png")))
 
 
 @pytest.mark.parametrize(("codec", "tolerance"), [("png", 0), ("jpeg", 12)])
-def test_another_codec_is_encoded(server, client, tmp_path, codec, tolerance):
+def test_another_codec_is_encoded(line, tmp_path, codec, tolerance):
     assert cv2.imwrite(str(tmp_path / "x.bmp"), picture(1))
-    push(options(server, tmp_path / "x.bmp", codec=codec))
-    [(_, meta, data)] = entries(client)
+    push(options(line, tmp_path / "x.bmp", codec=codec))
+    [(_, meta, data)] = entries(line)
     assert meta["codec"] == codec
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert np.abs(decoded.astype(int) - picture(1)).mean() <= tolerance
 
 
-def test_unreadable_file_is_counted_and_the_rest_is_sent(server, client, folder, caplog):
+def test_unreadable_file_is_counted_and_the_rest_is_sent(line, folder, caplog):
     (folder / "b.bmp").write_bytes(b"BM no picture")
-    report = push(options(server, folder))
+    report = push(options(line, folder))
     assert (report.frames, report.unreadable) == (3, 1)
     assert "b.bmp" in caplog.text
 
 
-def test_video_frames_in_order(server, client, tmp_path):
+def test_video_frames_in_order(line, tmp_path):
     file = tmp_path / "belt.avi"
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
     for level in range(0, 250, 50):
         writer.write(np.full((48, 64, 3), level, np.uint8))
     writer.release()
-    push(options(server, file, codec="raw"))
-    sent = entries(client)
+    push(options(line, file, codec="raw"))
+    sent = entries(line)
     assert [meta["id"] for _, meta, _ in sent] == [f"belt.avi:{i}" for i in range(5)]
     assert [round(np.frombuffer(data, np.uint8).mean() / 50) for *_, data in sent] == [0, 1, 2, 3, 4]
 
 
-def test_loop_goes_on_until_the_frame_limit(server, client, folder):
-    report = push(options(server, folder, loop=True, frames=7))
+def test_loop_goes_on_until_the_frame_limit(line, folder):
+    report = push(options(line, folder, loop=True, frames=7))
     assert report.frames == 7
-    ids = [meta["id"] for _, meta, _ in entries(client)]
+    ids = [meta["id"] for _, meta, _ in entries(line)]
     assert ids == ["a.png", "b/x.jpg", "c.jpg", "a.png#1", "b/x.jpg#1", "c.jpg#1", "a.png#2"]
 
 
-def test_stop_ends_a_loop(server, client, folder):
+def test_stop_ends_a_loop(line, folder):
     stop = threading.Event()
     reports: list[int] = []
 
@@ -144,48 +134,49 @@ def test_stop_ends_a_loop(server, client, folder):
         reports.append(report.frames)
         stop.set()
 
-    report = push(options(server, folder, loop=True, fps=200), stop, on_progress)
-    assert reports[0] <= report.frames == client.xlen(FRAMES)
+    report = push(options(line, folder, loop=True, fps=200), stop, on_progress)
+    assert reports[0] <= report.frames == line.left()
 
 
-def test_capture_times_follow_the_schedule(server, client, folder):
-    report = push(options(server, folder, loop=True, fps=100, frames=12))
-    times = [meta["ts_ns"] for _, meta, _ in entries(client)]
+def test_capture_times_follow_the_schedule(line, folder):
+    report = push(options(line, folder, loop=True, fps=100, frames=12))
+    times = [meta["ts_ns"] for _, meta, _ in entries(line)]
     np.testing.assert_allclose(np.diff(times), 10 * MS, atol=MS)
     assert report.seconds >= 0.11
 
 
-def test_journal_names_every_accepted_frame(server, client, folder, tmp_path):
+def test_journal_names_every_accepted_frame(line, folder, tmp_path):
     journal = tmp_path / "journal.tsv"
-    push(options(server, folder, journal=journal))
-    push(options(server, folder, journal=journal))
-    assert list(read_journal(journal)) == [(entry, meta["id"]) for entry, meta, _ in entries(client)]
+    push(options(line, folder, journal=journal))
+    push(options(line, folder, journal=journal))
+    assert list(read_journal(journal)) == [(entry, meta["id"]) for entry, meta, _ in entries(line)]
     assert len(list(read_journal(journal))) == 6
 
 
-def test_backlog_limit_makes_the_producer_wait(server, client, folder):
+def test_backlog_limit_makes_the_producer_wait(server, line, folder):
     done = threading.Event()
     lengths: list[int] = []
 
     def consume() -> None:
         with server.client() as consumer:
-            while not done.is_set() or consumer.xlen(FRAMES):
-                lengths.append(consumer.xlen(FRAMES))
-                for entry, _ in consumer.xrange(FRAMES, count=2):
-                    consumer.xdel(FRAMES, entry)
+            frames = line.keys.frames
+            while not done.is_set() or consumer.xlen(frames):
+                lengths.append(consumer.xlen(frames))
+                for entry, _ in consumer.xrange(frames, count=2):
+                    consumer.xdel(frames, entry)
                 time.sleep(0.01)
 
     consumer = threading.Thread(target=consume)
     consumer.start()
-    report = push(options(server, folder, loop=True, frames=40, max_backlog=5))
+    report = push(options(line, folder, loop=True, frames=40, max_backlog=5))
     done.set()
     consumer.join()
-    assert report.frames == client.xinfo_stream(FRAMES)["entries-added"] == 40
+    assert report.frames == line.client.xinfo_stream(line.keys.frames)["entries-added"] == 40
     assert max(lengths) <= 5
     assert report.backlog_wait_s > 0.02
 
 
-def test_frames_survive_a_server_restart(folder, tmp_path):
+def test_frames_survive_a_server_restart(make_line, folder, tmp_path):
     """Frames sent before, during and after an outage: all there, once each, in order."""
     directory = tmp_path / "server"
     directory.mkdir()
@@ -193,22 +184,22 @@ def test_frames_survive_a_server_restart(folder, tmp_path):
     with EmbeddedServer(port=free_port(), directory=directory, settings=durable) as server:
         outage = threading.Timer(0.15, lambda: (server.kill(), time.sleep(0.3), server.start()))
         outage.start()
-        report = push(options(server, folder, loop=True, fps=100, frames=80))
+        line = make_line(server)
+        report = push(options(line, folder, loop=True, fps=100, frames=80))
         outage.join()
-        with server.client() as client:
-            ids = [meta["id"] for _, meta, _ in entries(client)]
+        ids = [meta["id"] for _, meta, _ in entries(line)]
     assert ids == [name + (f"#{i}" if i else "") for i in range(27) for name in ("a.png", "b/x.jpg", "c.jpg")][:80]
     assert report.interruptions >= 1
 
 
-def test_lost_reply_sends_no_frame_twice(folder, tmp_path):
+def test_lost_reply_sends_no_frame_twice(make_line, folder, tmp_path):
     """The server did the work and the connection broke before the reply: nobody knows. Every third time, here."""
     with EmbeddedServer(port=free_port()) as server, proxy(server, lose_every=3) as port:
-        where = Redis(url=f"redis://127.0.0.1:{port}/0")
+        line = make_line(server)
+        where = Redis(url=f"redis://127.0.0.1:{port}/0", prefix=line.prefix)
         journal = tmp_path / "journal.tsv"
-        report = push(options(server, folder, redis=where, loop=True, fps=200, frames=60, journal=journal))
-        with server.client() as client:
-            sent = entries(client)
+        report = push(options(line, folder, redis=where, loop=True, fps=200, frames=60, journal=journal))
+        sent = entries(line)
     assert report.frames == len(sent) == 60
     assert list(read_journal(journal)) == [(entry, meta["id"]) for entry, meta, _ in sent]
 
@@ -252,16 +243,16 @@ def pump(source: socket.socket, sink: socket.socket, drop: Callable[[bytes], boo
             end.shutdown(socket.SHUT_RDWR)
 
 
-def test_refusal_for_good_is_an_error(server, client, folder):
-    client.set(FRAMES, "not a stream")
+def test_refusal_for_good_is_an_error(line, folder):
+    line.client.set(line.keys.frames, "not a stream")
     with pytest.raises(StreamError, match=r"cannot be sent.*WRONGTYPE"):
-        push(options(server, folder))
+        push(options(line, folder))
 
 
 def test_unsent_frames_are_counted_when_the_wait_is_given_up(tmp_path):
     stop = threading.Event()
     nobody = Link(Redis(url=f"redis://127.0.0.1:{free_port()}/0"), None, "test")
-    sender = Sender(nobody, FRAMES, max_backlog=0)
+    sender = Sender(nobody, "engine:{line1}:frames", max_backlog=0)
     for _ in range(3):
         assert sender.put(Parcel("x", b"meta", b"data"), stop)
     stop.set()
@@ -269,12 +260,12 @@ def test_unsent_frames_are_counted_when_the_wait_is_given_up(tmp_path):
         sender.close(stop, grace_s=0.1)
 
 
-def test_network_camera_is_opened_again(server, client):
+def test_network_camera_is_opened_again(line):
     """An HTTP camera that hangs up after four pictures: the producer comes back for more."""
     with mjpeg_camera(pictures=4) as url:
-        report = push(options(server, url, frames=7))
-    assert report.frames == client.xlen(FRAMES) == 7
-    assert {meta["codec"] for _, meta, _ in entries(client)} == {"jpeg"}
+        report = push(options(line, url, frames=7))
+    assert report.frames == line.left() == 7
+    assert {meta["codec"] for _, meta, _ in entries(line)} == {"jpeg"}
 
 
 @contextmanager
@@ -312,17 +303,17 @@ def mjpeg_camera(pictures: int) -> Iterator[str]:
         ({"source": "rtsp://cam/1", "loop": True}, "live source"),
     ],
 )
-def test_wrong_usage_is_refused(server, changes, message):
+def test_wrong_usage_is_refused(line, changes, message):
     with pytest.raises(UsageError, match=message):
-        push(options(server, changes.pop("source", "/tmp"), **changes))
+        push(options(line, changes.pop("source", "/tmp"), **changes))
 
 
-def test_empty_folder_and_broken_video_are_refused(server, tmp_path):
+def test_empty_folder_and_broken_video_are_refused(line, tmp_path):
     with pytest.raises(DataError, match="no pictures here"):
-        push(options(server, tmp_path))
+        push(options(line, tmp_path))
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(DataError, match="cannot read it as a video"):
-        push(options(server, tmp_path / "clip.mp4"))
+        push(options(line, tmp_path / "clip.mp4"))
 
 
 def test_sources_are_told_apart(tmp_path):

@@ -1,7 +1,7 @@
 """The seam between the command line and a paper: what a trainer is given, what it hands back.
 
-Adding a paper: write `trainers/NAME/` with a class that satisfies `Trainer`, add it to `registry.py`, and the registry's
-tests, the command line and the protocols pick it up.
+Adding a paper: write `trainers/NAME/` with a class that satisfies `Trainer`, add it to `registry.py`; the registry's
+tests, the command line and the protocols then pick it up.
 """
 
 from __future__ import annotations

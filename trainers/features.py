@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from engine.contract import INPUT_NAME
 from engine.types import F32, U8
-from trainers.data import ImageSource, batches
+from trainers.progress import Progress
+from trainers.resized import Resized
 
 BATCH = 8  # keeps activations in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """`values` (n, C, h, w); `positions` (n, h, w, 2) where the features lie in another frame than the picture."""
+    """Of K pictures: `values` (K, C, h, w), and `positions` (K, h, w, 2) where they lie in another frame than these."""
 
     values: F32
     positions: F32 | None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def at(self, rows: slice | npt.NDArray[np.intp]) -> Features:
+        """Those of some pictures; of a slice they are views."""
+        return Features(self.values[rows], None if self.positions is None else self.positions[rows])
+
+    def batches(self) -> Iterator[Features]:
+        """A few pictures at a time, in order."""
+        return (self.at(slice(start, start + BATCH)) for start in range(0, len(self), BATCH))
+
+    def fill(self, other: Features) -> None:
+        """Overwrite with other ones of the same shapes."""
+        self.values[:] = other.values
+        if self.positions is not None and other.positions is not None:
+            self.positions[:] = other.positions
 
 
 class Extractor:
@@ -33,16 +54,31 @@ class Extractor:
         options.log_severity_level = 3
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         shape = self._session.get_inputs()[0].shape
+        outputs = self._session.get_outputs()
         self.height, self.width = int(shape[1]), int(shape[2])
-        self.channels, *grid = (int(side) for side in self._session.get_outputs()[0].shape[1:])
-        self.grid = (grid[0], grid[1])
+        self.channels, rows, columns = (int(side) for side in outputs[0].shape[1:])
+        self.grid = (rows, columns)
+        self.aligns = len(outputs) > 1
         self.threads = threads
 
     def __call__(self, images: U8) -> Features:
         """(n, H, W, 3) uint8 RGB at the network's size."""
         outputs = self._session.run(None, {INPUT_NAME: images})
-        return Features(outputs[0], outputs[1] if len(outputs) > 1 else None)
+        return Features(outputs[0], outputs[1] if self.aligns else None)
 
-    def over(self, source: ImageSource) -> Iterator[Features]:
-        """Features of all pictures in order, a batch at a time."""
-        return (self(images) for images in batches(source, BATCH, self.height, self.width))
+    def of(self, pictures: Resized, progress: Progress) -> Features:
+        """Features of all pictures, kept on disc: several passes read them."""
+        count = len(pictures)
+        values = _on_disc((count, self.channels, *self.grid))
+        kept = Features(values, _on_disc((count, *self.grid, 2)) if self.aligns else None)
+        with progress.task("features", count) as task:
+            for start, room in zip(range(0, count, BATCH), kept.batches(), strict=True):
+                room.fill(self(pictures.take(range(start, start + len(room)))))
+                task.advance(len(room))
+        return kept
+
+
+def _on_disc(shape: tuple[int, ...]) -> F32:
+    """An array in a nameless temporary file, which goes when the array goes."""
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import psutil
 from threadpoolctl import threadpool_limits
 
+import kernels
 from engine.alignment import to_picture
 from engine.contract import Calibration
 from engine.errors import UsageError
@@ -19,7 +21,7 @@ from engine.maps import MapHead
 from engine.types import F32, F64, U8
 from kernels import Accumulator, Gaussian, mahalanobis_map, model_bytes
 from trainers.calibrate import PixelScores, calibrate
-from trainers.data import ImageSource, blocks
+from trainers.data import blocks
 from trainers.features import Extractor, Features
 from trainers.progress import Progress
 from trainers.resized import Resized
@@ -72,10 +74,11 @@ class Detector:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A detector and the thresholds of its scores."""
+    """A detector, the thresholds of its scores, and equation 10 on its training pictures."""
 
     detector: Detector
     calibration: Calibration
+    distance_variance: float
 
 
 def split(pictures: Resized) -> Split:
@@ -105,29 +108,29 @@ def check_memory(channels: int, grid: tuple[int, int], samples: int) -> str:
 
 def fit(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progress) -> Fitted:
     """Fit equation 6 on the training pictures and set thresholds by pictures that a model has not seen."""
+    features = extractor.of(pictures.training, progress)
     head = MapHead(extractor.grid, extractor.height, extractor.width, recipe.smoothing_sigma_px)
     with threadpool_limits(1):  # small matrices: more threads are slower, and the bits would depend on their number
-        total = _accumulate(extractor, pictures.training, progress)
+        total = _accumulate(extractor, features)
         eps = _eps(total, recipe.regularisation)
         detector = Detector(extractor, total.fit(eps), head)
         if len(pictures.held_out):
-            held_out, folds = _look(detector, pictures.held_out, progress), 1
+            held_out, folds = _look(detector, extractor.of(pictures.held_out, progress)), 1
         else:
-            held_out, folds = _leave_out(detector, total, eps, pictures.training, progress)
-    return Fitted(detector, held_out.calibration(folds, recipe.target_fpr))
+            held_out, folds = _leave_out(detector, total, eps, features, progress)
+    calibration = held_out.calibration(folds, recipe.target_fpr)
+    return Fitted(detector, calibration, distance_variance(detector, features))
 
 
-def distance_variance(detector: Detector, pictures: ImageSource, progress: Progress) -> float:
+def distance_variance(detector: Detector, features: Features) -> float:
     """Equation 10: the variance over pictures of each position's distance, averaged over positions."""
     count, mean, scatter = 0, np.zeros(detector.extractor.grid), np.zeros(detector.extractor.grid)
-    with progress.task("distance variance", len(pictures)) as task:
-        for features in detector.extractor.over(pictures):
-            for distances in detector.distances(features).astype(np.float64):
-                count += 1
-                shift = distances - mean
-                mean += shift / count
-                scatter += shift * (distances - mean)
-            task.advance(len(features.values))
+    for batch in features.batches():
+        for distances in detector.distances(batch).astype(np.float64):
+            count += 1
+            shift = distances - mean
+            mean += shift / count
+            scatter += shift * (distances - mean)
     return float((scatter / count).mean())
 
 
@@ -150,38 +153,42 @@ class HeldOut:
         return calibrate(np.concatenate(self._scores), self._pixels, folds=folds, target_fpr=target_fpr)
 
 
-def _look(detector: Detector, pictures: Resized, progress: Progress) -> HeldOut:
+def _look(detector: Detector, features: Features) -> HeldOut:
     """Score pictures that were never trained on."""
     held_out = HeldOut(detector.head)
-    with progress.task("calibrate", len(pictures)) as task:
-        for features in detector.extractor.over(pictures):
-            held_out.add(in_picture(detector.distances(features), features))
-            task.advance(len(features.values))
+    for batch in features.batches():
+        held_out.add(in_picture(detector.distances(batch), batch))
     return held_out
 
 
 def _leave_out(
-    detector: Detector, total: Accumulator, eps: F64, pictures: Resized, progress: Progress
+    detector: Detector, total: Accumulator, eps: F64, features: Features, progress: Progress
 ) -> tuple[HeldOut, int]:
-    """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks.
-
-    Each block is taken out of the sum, and put back after.
-    """
+    """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks."""
     held_out = HeldOut(detector.head)
-    parts = blocks(len(pictures), min(MAX_FOLDS, len(pictures)))
-    with progress.task("calibrate", len(pictures)) as task:
-        for block in parts:
-            seen = list(detector.extractor.over(pictures.subset(block)))
-            part = Accumulator(total.channels, *total.grid)
-            for features in seen:
-                part.add(features.values)
-            total.subtract(part)
-            fold = replace(detector, gaussian=total.fit(eps))
-            total.merge(part)
-            for features in seen:
-                held_out.add(in_picture(fold.distances(features), features))
-            task.advance(len(block))
+    parts = blocks(len(features), min(MAX_FOLDS, len(features)))
+    with progress.task("calibrate", len(features)) as task:
+        for rows in parts:
+            fold = replace(detector, gaussian=_without(rows, total, eps, features))
+            for batch in features.at(rows).batches():
+                held_out.add(in_picture(fold.distances(batch), batch))
+            task.advance(len(rows))
     return held_out, len(parts)
+
+
+def _without(rows: npt.NDArray[np.intp], total: Accumulator, eps: F64, features: Features) -> Gaussian:
+    """The Gaussian of all pictures but some: these are taken out of the sum and put back.
+
+    With fewer pictures than channels it is cheaper to start again from the others.
+    """
+    if len(features) <= total.channels:
+        return kernels.fit(np.delete(features.values, rows, axis=0), eps)
+    part = Accumulator(total.channels, *total.grid)
+    part.add(features.values[rows])
+    total.subtract(part)
+    gaussian = total.fit(eps)
+    total.merge(part)
+    return gaussian
 
 
 def in_picture(grids: F32, features: Features) -> F32:
@@ -189,13 +196,10 @@ def in_picture(grids: F32, features: Features) -> F32:
     return grids if features.positions is None else to_picture(grids, features.positions)
 
 
-def _accumulate(extractor: Extractor, pictures: Resized, progress: Progress) -> Accumulator:
-    """One pass over the pictures."""
+def _accumulate(extractor: Extractor, features: Features) -> Accumulator:
     total = Accumulator(extractor.channels, *extractor.grid)
-    with progress.task("fit", len(pictures)) as task:
-        for features in extractor.over(pictures):
-            total.add(features.values)
-            task.advance(len(features.values))
+    for batch in features.batches():
+        total.add(batch.values)
     return total
 
 

@@ -160,7 +160,7 @@ def _scale_bar(axes: Axes) -> None:
 
 def _outlined(image: U8, mask: npt.NDArray[np.bool_], rgb: tuple[int, int, int]) -> U8:
     """The picture with the mask's outer edge drawn, as wide as suits its size."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     width_px = max(1, round(max(mask.shape) / 256))
     return np.asarray(cv2.drawContours(image.copy(), contours, -1, rgb, width_px, cv2.LINE_AA), np.uint8)
 

@@ -27,7 +27,8 @@ class Resized:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> U8:
-        return self.pixels[self.rows[index]]
+        picture: U8 = self.pixels[self.rows[index]]
+        return picture
 
     def take(self, indices: Sequence[int] | npt.NDArray[np.intp]) -> U8:
         """The pictures with these numbers, (n, H, W, 3), as a copy."""

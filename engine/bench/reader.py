@@ -39,6 +39,7 @@ class ResultReader:
         self._target = target
         self._seen: list[Seen] = []
         self._max_backlog = 0
+        self._lock = threading.Lock()
         self._failure: Exception | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -53,8 +54,8 @@ class ResultReader:
 
     def begin(self) -> None:
         """Forget what was seen so far."""
-        self._seen = []
-        self._max_backlog = 0
+        with self._lock:
+            self._seen, self._max_backlog = [], 0
 
     def wait_for(self, count: int, timeout_s: float) -> list[Seen]:
         """What was seen since `begin`, as soon as it is `count` results or the time is up.
@@ -66,7 +67,8 @@ class ResultReader:
             time.sleep(_POLL_S)
         if self._failure is not None:
             raise self._failure
-        return list(self._seen)
+        with self._lock:
+            return list(self._seen)
 
     @property
     def max_backlog(self) -> int:
@@ -80,10 +82,15 @@ class ResultReader:
                 client = link.client(self._target.keys.results)
                 reader = LineReader(client, self._target.keys)
                 while not self._stopped.is_set():
-                    self._seen += [_seen(published) for published in reader.read(_BLOCK_MS)]
-                    self._max_backlog = max(self._max_backlog, client.xlen(self._target.keys.frames))
+                    self._note(reader.read(_BLOCK_MS), client.xlen(self._target.keys.frames))
         except Exception as error:  # a thread's errors belong to whoever waits for it
             self._failure = error
+
+    def _note(self, published: list[Published], backlog: int) -> None:
+        seen = [_seen(each) for each in published]
+        with self._lock:
+            self._seen += seen
+            self._max_backlog = max(self._max_backlog, backlog)
 
 
 def _seen(published: Published) -> Seen:

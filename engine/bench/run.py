@@ -49,9 +49,9 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         counts = (self.batch, self.cameras, self.rounds, *self.offline_batches)
-        if min(counts) < 1 or self.fps < 0 or min(self.seconds, self.segment_s) < 1 or not 0 < self.share <= 1:
+        if min(counts) < 1 or self.fps < 0 or min(self.seconds, self.segment_s) < 0.5 or not 0 < self.share <= 1:
             raise UsageError(
-                "bench: expected batch sizes, --cameras and --rounds of at least 1, segments of at least 1 s, "
+                "bench: expected batch sizes, --cameras and --rounds of at least 1, segments of at least 0.5 s, "
                 "--fps of at least 0 and --share in (0, 1]"
             )
 

@@ -31,7 +31,11 @@ class Worker:
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, bufsize=1
         )
-        self._read()
+        try:
+            self._read()
+        except WorkerError:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:

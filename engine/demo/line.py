@@ -40,7 +40,7 @@ def serving(bundle: Path, url: str, log: Path) -> Iterator[None]:
         follower = threading.Thread(target=_follow, args=(process, stderr, ready), daemon=True)
         follower.start()
         try:
-            if not ready.wait(_READY_S):
+            if not ready.wait(_READY_S) or process.poll() is not None:
                 raise EngineError(f"engine serve did not begin to read: {_tail(log)}")
             yield
         finally:
@@ -99,6 +99,7 @@ def _follow(process: subprocess.Popen[str], log: object, ready: threading.Event)
         print(line, end="", file=log, flush=True)  # type: ignore[call-overload]
         if "ready" in line:
             ready.set()
+    ready.set()  # it has ended; whoever waits looks why
 
 
 def _tail(log: Path) -> str:

@@ -15,19 +15,20 @@ _DECAY = 0.98
 
 
 class Ledger:
-    """Jobs by line and entry, bounded by count and by bytes; one job always fits.
+    """Jobs by line and entry, bounded by count and by bytes; one job always fits. `guess_bytes` is the largest frame to
+    be expected before any has been seen.
 
     Parked jobs (their result stands, but the server refuses it) are held on, and do not count: a line with parked
     jobs is not read, so they are no more than one ledger's worth a line, without their pictures.
     """
 
-    def __init__(self, max_frames: int, max_bytes: int) -> None:
+    def __init__(self, max_frames: int, max_bytes: int, guess_bytes: int) -> None:
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._jobs: dict[tuple[str, str], Job] = {}
         self._running: dict[tuple[str, str], int] = {}  # charge in bytes
         self._bytes = 0
-        self._typical_bytes = max_bytes / 8  # of a frame: a guess until the first ones are known
+        self._typical_bytes = float(guess_bytes)  # the largest recent frame, from which the room is reckoned
         self._changed = threading.Condition()
 
     def admit(self, jobs: Iterable[Job]) -> list[Job]:

@@ -55,7 +55,8 @@ class Pipeline:
         self._health = Health()
         self._failure: Exception | None = None
         self._stopping = False
-        self._ledger = Ledger(_held_frames(config.batch.max_size, len(watches)), _HELD_BYTES)
+        held_frames = _held_frames(config.batch.max_size, len(watches))
+        self._ledger = Ledger(held_frames, _HELD_BYTES, config.delivery.max_frame_bytes)
         self._publisher = Publisher(sink, self._ledger, self._health, source.consumer, self._over)
         self._workers = Workers(decode=self._decode, decoded=self._decoded, finish=self._finish)
         batcher: Batcher[Job] = Batcher(config.batch.max_size, config.batch.max_wait_ms)

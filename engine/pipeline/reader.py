@@ -61,7 +61,7 @@ class Reader:
         failures = 0
         while not self._stopping:
             try:
-                found = self._turn()
+                found = self._turn(block_ms=0 if burst else int(_POLL_S * 1e3))
             except StreamError as error:
                 if not isinstance(error, AwayError) and not self._health.began:
                     raise
@@ -75,7 +75,7 @@ class Reader:
                 break
         self._close()
 
-    def _turn(self) -> bool:
+    def _turn(self, block_ms: int) -> bool:
         """One round of housekeeping, claiming and reading; whether it brought anything."""
         now_s = time.monotonic()
         found = False
@@ -89,7 +89,7 @@ class Reader:
         if not room or self._stopping:
             return True
         self.open = True
-        deliveries = self._source.read(room, int(_POLL_S * 1e3), self._refused_lines())
+        deliveries = self._source.read(room, block_ms, self._refused_lines())
         self._health.begin(f"reading as {self._source.consumer}")
         if deliveries:
             self._admit(deliveries)

@@ -95,10 +95,11 @@ def redacted(url: str) -> str:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures below a folder in name order, or the one that `folder` itself is."""
+    """The pictures below a folder, links followed, in name order; or the one that `folder` itself is."""
     if folder.is_file():
         return [folder]
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
+    files = (Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(file for file in files if file.suffix.lower() in PICTURES)
 
 
 def _files(folder: Path, mark: str) -> Iterator[Picture]:

@@ -63,4 +63,4 @@ def _load_gaussian(path: Path) -> Gaussian:
     try:
         return Gaussian.load(path)
     except ValueError as error:
-        raise BackendError(f"{path}: {error}") from error
+        raise BackendError(str(error)) from error

@@ -104,6 +104,8 @@ def _cached_rates(
         pass
     rates: dict[str, float] = {name: _measure(bundle, precision, name, threads, batch_size) for name in candidates}
     log.info("backends measured: %s", ", ".join(f"{name} {rate:.0f} frames/s" for name, rate in rates.items()))
+    if not any(rates.values()):
+        raise BackendError(f"{bundle.path}: no backend runs it here (tried {', '.join(candidates)}); see the log above")
     _remember(path, rates)
     return rates
 
@@ -121,11 +123,15 @@ def _measure(bundle: Bundle, precision: Precision, backend: Local, threads: int,
     command = [sys.executable, "-m", "engine.serving.timing", str(bundle.path), precision, backend]
     command += [str(threads), str(batch_size)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
-        return float(done.stdout)
-    except (subprocess.SubprocessError, ValueError) as error:
-        log.warning("backend %s cannot run %s here: %s", backend, bundle.path, error)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        log.warning("backend %s: no answer for %d s on %s", backend, _TIMEOUT_S, bundle.path)
         return 0.0
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        log.warning("backend %s cannot run %s here: %s", backend, bundle.path, why)
+        return 0.0
+    return float(done.stdout)
 
 
 def _remember(path: Path, rates: Mapping[str, float]) -> None:
@@ -142,7 +148,4 @@ def _remember(path: Path, rates: Mapping[str, float]) -> None:
 def read_and_open(path: str | Path, runtime: Runtime, batch_size: int) -> tuple[Bundle, Predictor]:
     """Verify a bundle folder and load it."""
     bundle = bundles.read(path)
-    try:
-        return bundle, open_predictor(bundle, runtime, batch_size)
-    except BackendError as error:
-        raise BackendError(f"{path}: {error}") from error
+    return bundle, open_predictor(bundle, runtime, batch_size)

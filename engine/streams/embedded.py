@@ -87,7 +87,8 @@ class EmbeddedServer:
 
     def client(self) -> redis.Redis:
         """A new redis-py client of this server, without retries; the caller closes it."""
-        return redis.Redis(unix_socket_path=str(self.socket_path), retry=Retry(NoBackoff(), 0))
+        password = self._settings.get("requirepass")
+        return redis.Redis(unix_socket_path=str(self.socket_path), password=password, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
         """Start the server and wait until it answers; raises StreamError with its log where it does not."""
@@ -143,8 +144,6 @@ class EmbeddedServer:
         with self.client() as client:
             try:
                 return bool(client.ping())
-            except redis.AuthenticationError:
-                return True
             except redis.ConnectionError:
                 return False
 

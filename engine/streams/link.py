@@ -184,7 +184,7 @@ def place(url: str) -> str:
         raise ConfigError(
             f"redis.url: expected redis://, rediss://, unix:// or 'embedded', got {parts.scheme or 'no scheme'!r}"
         )
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def with_password(url: str, password: str | None) -> str:

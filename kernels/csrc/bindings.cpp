@@ -26,7 +26,6 @@ using Doubles = nb::ndarray<const double, nb::device::cpu, nb::c_contig>;
 using DoublesOut = nb::ndarray<double, nb::device::cpu, nb::c_contig>;
 using FloatsOut = nb::ndarray<float, nb::device::cpu, nb::c_contig>;
 using Samples = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
-using Out = nb::ndarray<float, nb::ndim<2>, nb::device::cpu, nb::c_contig>;
 
 // 16-bit numbers travel as uint16: NumPy cannot hand out ml_dtypes arrays.
 Number number(const std::string& name, nb::dlpack::dtype dtype) {
@@ -54,7 +53,7 @@ Features features(const Features4& x, const std::string& name) {
 
 void map(const Features4& x, const std::string& x_number, const Factor& factor, const std::string& factor_number,
          const Floats& mean, const std::optional<Floats>& scale, const std::optional<Floats>& weights,
-         const std::optional<Floats>& tail, const Out& out, int threads, const std::string& isa) {
+         const std::optional<Floats>& tail, const FloatsOut& out, int threads, const std::string& isa) {
   const Features f = features(x, x_number);
   const std::ptrdiff_t positions = f.height * f.width;
   Model m{Factorisation::triangular, number(factor_number, factor.dtype()), factor.data(), mean.data(), nullptr,
@@ -117,7 +116,7 @@ NB_MODULE(_cpu, module) {
   module.def("map", &map, arg("features"), arg("features_number"), arg("factor").noconvert(), arg("factor_number"),
              arg("mean").noconvert(), arg("scale").none().noconvert(), arg("weights").none().noconvert(),
              arg("tail").none().noconvert(), arg("out").noconvert(), arg("threads"), arg("isa"),
-             "Distances of features (N, C, h, w) into out (N, P).");
+             "Distances of features (N, C, h, w) into out (N, h, w).");
   module.def("moments", &moments, arg("samples").noconvert(), arg("mean").noconvert(), arg("scatter").noconvert(),
              arg("threads"), arg("isa"),
              "Mean (P, C) and upper triangles of the scatter (P, C (C + 1) / 2) of samples (K, C, P).");

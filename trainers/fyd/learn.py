@@ -41,7 +41,7 @@ class Learner:
     def epoch(self, pictures: Resized, number: int) -> Iterator[tuple[int, float]]:
         """One pass in random order: yields (pictures taken in, loss) after each step."""
         order = torch.randperm(len(pictures), generator=self.generator)
-        steps = order.split(self.settings.batch_size)
+        steps = torch.split(order, self.settings.batch_size)
         for i, rows in enumerate(steps):
             if len(rows) > 1:  # a picture needs a partner
                 self._set_rates((number + i / len(steps)) / self.settings.epochs)

@@ -1,7 +1,7 @@
-"""Dense non-contrastive learning (equations 3 and 4, Algorithm 1): every position of one picture's features predicts the
-same position of another picture's, with the gradient stopped at the target.
+"""Dense non-contrastive learning, equations 3 and 4 and Algorithm 1.
 
-Equation 3 divides by the norm of m where Algorithm 1 takes the cosine of the prediction g(m); the algorithm is followed.
+Every position of one picture's features predicts the same position of another picture's, with the gradient stopped at
+the target. Equation 3 divides by the norm of m, Algorithm 1 by that of the prediction g(m); the algorithm is followed.
 Width and batch norms are not in the paper: 256 as in its closest published relative, the norms as in SimSiam.
 """
 
@@ -20,7 +20,10 @@ class NonContrastive(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            *_layer(channels, WIDTH), *_layer(WIDTH, WIDTH), nn.Conv2d(WIDTH, WIDTH, 1, bias=False), nn.BatchNorm2d(WIDTH)
+            *_layer(channels, WIDTH),
+            *_layer(WIDTH, WIDTH),
+            nn.Conv2d(WIDTH, WIDTH, 1, bias=False),
+            nn.BatchNorm2d(WIDTH),
         )
         self.predictor = nn.Sequential(*_layer(WIDTH, WIDTH), nn.Conv2d(WIDTH, WIDTH, 1))
 

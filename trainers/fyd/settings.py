@@ -10,10 +10,10 @@ from trainers.base import TrainOptions
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The model: what its features are, how the Gaussian is fitted and the map smoothed, and which parts are learnt.
+    """What the features are, how the Gaussian is fitted and the map smoothed, and which parts are learnt.
 
-    `epochs` 0 leaves every learnt part out: the plain Gaussian on ImageNet features. `fca` says after which of the three
-    levels features are aligned. The loss weights (lambda of equation 5) are not published.
+    `epochs` 0 leaves every learnt part out: the plain Gaussian on ImageNet features. `fca` says after which of the
+    three levels features are aligned. The loss weights (lambda of equation 5) are not published.
     """
 
     backbone: str = backbones.DEFAULT

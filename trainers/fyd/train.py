@@ -24,7 +24,7 @@ from trainers.features import BATCH, Extractor
 from trainers.fyd.learn import learn, seeded, torch_threads
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
-from trainers.gaussian import Detector, Recipe, Split
+from trainers.gaussian import Fitted, Recipe, Split
 from trainers.progress import Progress
 from trainers.quantise import quantise
 from trainers.resized import Resized
@@ -103,9 +103,11 @@ def _build(job: Job, network: Network, folder: Path, facts: Facts) -> Manifest:
     outputs = (FEATURES_NAME, POSITIONS_NAME) if network.aligns else (FEATURES_NAME,)
     job.progress.say("export to ONNX")
     export_onnx(network, folder / NETWORKS["fp32"], settings.side_px, outputs)
-    detector, executable = _executable(job, folder, "fp32")
-    facts["distance_variance"] = gaussian.distance_variance(detector, job.pictures.training, job.progress)
-    facts["gaussian_bytes"] = detector.gaussian.nbytes
+    fitted, executable = _executable(job, folder, "fp32")
+    facts |= {
+        "gaussian_bytes": fitted.detector.gaussian.nbytes,
+        "distance_variance": fitted.distance_variance,
+    }
     executables: dict[Precision, Executable] = {"fp32": executable}
     if settings.int8:
         job.progress.say("quantise to int8")
@@ -127,7 +129,7 @@ def _build(job: Job, network: Network, folder: Path, facts: Facts) -> Manifest:
     )
 
 
-def _executable(job: Job, folder: Path, precision: Precision) -> tuple[Detector, Executable]:
+def _executable(job: Job, folder: Path, precision: Precision) -> tuple[Fitted, Executable]:
     """Fit and calibrate the Gaussian of one network file and write it."""
     job.progress.say(f"{precision}:")
     extractor = Extractor(folder / NETWORKS[precision], job.options.threads)
@@ -138,7 +140,7 @@ def _executable(job: Job, folder: Path, precision: Precision) -> tuple[Detector,
         gaussian=bundle.describe(folder / GAUSSIANS[precision], folder),
         calibration=_with_caveat(fitted.calibration, job),
     )
-    return fitted.detector, executable
+    return fitted, executable
 
 
 def _with_caveat(calibration: Calibration, job: Job) -> Calibration:

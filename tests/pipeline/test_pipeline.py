@@ -1,0 +1,369 @@
+"""The pipeline over the in-memory streams: every outcome, bounds, stopping, and servers that misbehave."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgpack
+import numpy as np
+import pytest
+
+from engine import config as settings
+from engine.codec import encode_frame
+from engine.config import Config
+from engine.errors import BackendError, StreamError
+from engine.metrics import Metrics
+from engine.pipeline import Pipeline, Watch
+from engine.serving.base import ConstantPredictor, RawBatch
+from engine.streams.memory import MemoryStreams
+from engine.types import U8, Frame
+
+MakeWatch = Callable[..., Watch]
+WaitUntil = Callable[..., None]
+
+
+def fields(level: int = 20, **changes: object) -> tuple[bytes, bytes]:
+    """A raw 32 x 32 frame of one brightness."""
+    values = {"camera": "cam1", "ts_ns": time.time_ns(), "codec": "raw", "data": bytes([level]) * 3072}
+    packed = encode_frame(Frame(**{**values, "shape": (32, 32, 3), "pixel_format": "RGB8", **changes}))
+    return packed["meta"], packed["data"]
+
+
+def config(**sections: object) -> Config:
+    return Config(line=(settings.Line(name="line1", bundle="x"), settings.Line(name="line2", bundle="x")), **sections)
+
+
+def pipeline(streams: MemoryStreams, make_watch: MakeWatch, predictor: object = None, **sections: object) -> Pipeline:
+    watches = [make_watch(name, predictor or ConstantPredictor()) for name in ("line1", "line2")]
+    return Pipeline(streams, streams, watches, config(**sections), Metrics())
+
+
+@contextmanager
+def running(subject: Pipeline) -> Iterator[threading.Thread]:
+    thread = threading.Thread(target=subject.run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        subject.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+class Recorder(ConstantPredictor):
+    """Keeps the sizes of its batches; `gate` holds it up, `poison` is a brightness that it fails on."""
+
+    def __init__(self, poison: int | None = None) -> None:
+        self.batches: list[list[int]] = []
+        self.poison = poison
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def predict(self, images: U8) -> RawBatch:
+        self.gate.wait(20)
+        levels = [int(level) for level in images[:, 0, 0, 0]]
+        self.batches.append(levels)
+        if self.poison in levels:
+            raise BackendError("poisoned")
+        return super().predict(images)
+
+
+def dead_types(streams: MemoryStreams) -> list[str]:
+    return [outcome.dead.type for outcome in streams.ended if outcome.dead is not None]
+
+
+def test_good_and_anomalous_frames_get_their_verdicts(make_watch: MakeWatch) -> None:
+    streams = MemoryStreams()
+    before_ns = time.time_ns()
+    dark = streams.push("line1", *fields(20, id="dark", tags={"part": 7}))
+    bright = streams.push("line1", *fields(230))
+    pipeline(streams, make_watch).run(burst=True)
+    results = {outcome.result.frame: outcome for outcome in streams.ended}
+    good, reject = results[dark].result, results[bright].result
+    assert (good.id, good.camera, good.tags, good.status) == ("dark", "cam1", {"part": 7}, "ok")
+    assert (good.pred_label, good.decision, good.regions) == (False, "good", ())
+    assert good.raw_score == pytest.approx(20 / 255)
+    assert (reject.id, reject.pred_label, reject.decision) == (bright, True, "reject")
+    assert reject.regions[0].bbox == (0, 0, 32, 32)
+    assert reject.scores == {"constant": reject.pred_score}
+    assert (dict(results[dark].pictures), list(results[bright].pictures)) == ({}, ["pred_mask"])
+    for result in (good, reject):
+        assert set(result.timing_ms) == {"queue", "decode", "infer", "total"}
+        assert all(ms >= 0 for ms in result.timing_ms.values())
+        assert result.timing_ms["total"] <= (time.time_ns() - before_ns) / 1e6
+
+
+def test_members_are_calibrated_each_on_its_own(make_watch: MakeWatch) -> None:
+    class Ensemble(ConstantPredictor):
+        def predict(self, images: U8) -> RawBatch:
+            raw = super().predict(images)
+            return RawBatch(raw.scores, raw.maps, {"fyd": raw.scores, "igd": raw.scores + 1})
+
+    watch = make_watch("line1", Ensemble())
+    watch = make_watch("line1", Ensemble(), members={"fyd": watch.calibration, "igd": watch.calibration})
+    streams = MemoryStreams()
+    streams.push("line1", *fields(20))
+    Pipeline(streams, streams, [watch], config(), Metrics()).run(burst=True)
+    scores = streams.ended[0].result.scores
+    assert scores["fyd"] < 0.5 < scores["igd"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind"),
+    [
+        ((b"\xc1", b""), "contract"),
+        ((fields()[0], b"short"), "contract"),
+        (fields(codec="jpeg", data=b"\xff\xd8\xff"), "decode"),
+        (fields(shape=(8, 8, 3), data=bytes(192)), "too_small"),
+        (fields(shape=(9000, 9000, 3)), "too_large"),
+        ((None, None), "trimmed"),
+    ],
+)
+def test_a_broken_frame_becomes_its_dead_letter(
+    make_watch: MakeWatch, entry: tuple[bytes | None, bytes | None], kind: str
+) -> None:
+    streams = MemoryStreams()
+    innocent = streams.push("line1", *fields())
+    guilty = streams.push("line1", *entry)
+    pipeline(streams, make_watch).run(burst=True)
+    ends = {outcome.delivery.entry: outcome for outcome in streams.ended}
+    assert ends[innocent].result is not None
+    letter = ends[guilty].dead
+    assert (letter.type, letter.model, letter.deliveries, letter.consumer) == (kind, "test@1", 1, "memory")
+    assert "\n" not in letter.message
+    assert (ends[guilty].delivery.meta, ends[guilty].delivery.data) == entry
+
+
+def test_a_frame_that_the_model_fails_on_is_found_by_running_each_alone(make_watch: MakeWatch) -> None:
+    streams = MemoryStreams()
+    entries = [streams.push("line1", *fields(level)) for level in (10, 66, 30)]
+    predictor = Recorder(poison=66)
+    pipeline(streams, make_watch, predictor, batch=settings.Batch(max_size=3, max_wait_ms=1000)).run(burst=True)
+    ends = {outcome.delivery.entry: outcome for outcome in streams.ended}
+    assert predictor.batches[0] == [10, 66, 30]
+    assert ends[entries[1]].dead.type == "inference"
+    assert "poisoned" in ends[entries[1]].dead.message
+    assert ends[entries[1]].delivery.data == bytes([66]) * 3072
+    assert ends[entries[0]].result is not None
+    assert ends[entries[2]].result is not None
+
+
+def test_a_score_that_is_no_number_is_a_dead_letter(make_watch: MakeWatch) -> None:
+    class Broken(ConstantPredictor):
+        def predict(self, images: U8) -> RawBatch:
+            raw = super().predict(images)
+            return RawBatch(np.full_like(raw.scores, np.nan), raw.maps)
+
+    streams = MemoryStreams()
+    streams.push("line1", *fields())
+    pipeline(streams, make_watch, Broken()).run(burst=True)
+    assert dead_types(streams) == ["inference"]
+
+
+def test_old_frames_expire_without_inference(make_watch: MakeWatch) -> None:
+    streams = MemoryStreams()
+    streams.now_ms = lambda line: 1001.0  # entries are from time 0
+    streams.push("line1", *fields())
+    predictor = Recorder()
+    pipeline(streams, make_watch, predictor, delivery=settings.Delivery(max_age_ms=1000)).run(burst=True)
+    result = streams.ended[0].result
+    assert (result.status, result.pred_score, result.pred_label, result.decision) == ("expired", None, None, None)
+    assert (result.raw_score, result.scores, result.regions, streams.ended[0].pictures) == (None, {}, (), {})
+    assert predictor.batches == []
+
+
+def test_lines_that_share_a_model_share_batches_and_others_do_not(make_watch: MakeWatch) -> None:
+    streams = MemoryStreams()
+    for level, line in ((1, "line1"), (2, "line2"), (3, "line1"), (4, "line2")):
+        streams.push(line, *fields(level))
+    shared = Recorder()
+    batch = settings.Batch(max_size=4, max_wait_ms=1000)
+    pipeline(streams, make_watch, shared, batch=batch).run(burst=True)
+    assert [sorted(levels) for levels in shared.batches] == [[1, 2, 3, 4]]
+
+
+def test_suspects_run_one_at_a_time_and_with_nothing_else(make_watch: MakeWatch) -> None:
+    streams = MemoryStreams()
+    for level in range(6):
+        streams.push("line1", *fields(level), deliveries=1 + level % 2)
+    predictor = Recorder()
+    pipeline(streams, make_watch, predictor).run(burst=True)
+    assert [level for levels in predictor.batches for level in levels if level % 2] == [1, 3, 5]
+    assert all(len(levels) == 1 for levels in predictor.batches if levels[0] % 2)
+    assert len(streams.ended) == 6
+
+
+def test_an_exhausted_frame_is_buried_unseen(make_watch: MakeWatch) -> None:
+    streams = MemoryStreams()
+    streams.push("line1", *fields(), deliveries=4)
+    predictor = Recorder()
+    pipeline(streams, make_watch, predictor, delivery=settings.Delivery(max_deliveries=3)).run(burst=True)
+    assert dead_types(streams) == ["max_deliveries"]
+    assert streams.ended[0].dead.deliveries == 3
+    assert predictor.batches == []
+
+
+def test_what_is_held_is_bounded_by_count(make_watch: MakeWatch, wait_until: WaitUntil) -> None:
+    streams = MemoryStreams()
+    predictor = Recorder()
+    predictor.gate.clear()
+    for _ in range(200):
+        streams.push("line1", *fields())
+    subject = pipeline(streams, make_watch, predictor, batch=settings.Batch(max_size=4))
+    with running(subject):
+        wait_until(lambda: len(streams._pending) >= 24)
+        time.sleep(0.05)
+        assert len(streams._pending) <= 32  # four batches of four for each of two lines
+        predictor.gate.set()
+        wait_until(lambda: len(streams.ended) == 200)
+
+
+def test_what_is_held_is_bounded_by_bytes(make_watch: MakeWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.pipeline.pipeline._HELD_BYTES", 40_000)  # three of these frames
+    streams = MemoryStreams()
+    most = 0
+
+    class Watcher(ConstantPredictor):
+        def predict(self, images: U8) -> RawBatch:
+            nonlocal most
+            most = max(most, len(streams._pending))
+            return super().predict(images)
+
+    for _ in range(60):
+        streams.push("line1", *fields())
+    pipeline(streams, make_watch, Watcher(), delivery=settings.Delivery(max_frame_bytes=12_000)).run(burst=True)
+    assert len(streams.ended) == 60
+    assert 2 <= most <= 3
+
+
+def test_a_full_ledger_does_not_wait_for_a_fuller_batch(make_watch: MakeWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.pipeline.pipeline._HELD_BYTES", 40_000)
+    streams = MemoryStreams()
+    for _ in range(30):
+        streams.push("line1", *fields())
+    started_s = time.monotonic()
+    pipeline(streams, make_watch, batch=settings.Batch(max_size=8, max_wait_ms=3000)).run(burst=True)
+    assert len(streams.ended) == 30
+    assert time.monotonic() - started_s < 3  # ten batches, none of which can ever be full
+
+
+def test_stop_finishes_what_was_begun_and_hands_back_the_rest(make_watch: MakeWatch, wait_until: WaitUntil) -> None:
+    streams = MemoryStreams()
+    predictor = Recorder()
+    predictor.gate.clear()
+    for _ in range(100):
+        streams.push("line1", *fields())
+    subject = pipeline(streams, make_watch, predictor)
+    with running(subject) as thread:
+        wait_until(lambda: len(streams._pending) >= 24)
+        subject.stop()
+        time.sleep(0.3)
+        assert thread.is_alive()
+        assert not subject.ready
+        predictor.gate.set()
+    assert not streams._pending
+    assert len(streams.ended) + len(streams.released) + len(streams._fresh) == 100
+    assert len(streams.ended) >= 1
+
+
+def test_it_waits_for_a_server_that_is_away(
+    make_watch: MakeWatch, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    streams = MemoryStreams()
+    streams.away = True
+    subject = pipeline(streams, make_watch)
+    with caplog.at_level("INFO"), running(subject):
+        time.sleep(0.2)
+        assert not subject.ready
+        streams.away = False
+        wait_until(lambda: subject.ready)
+        streams.away = True
+        wait_until(lambda: not subject.ready)
+        streams.push("line1", *fields())
+        streams.away = False
+        wait_until(lambda: subject.ready and len(streams.ended) == 1)
+    messages = [record.message for record in caplog.records]
+    assert sum("waiting for the server" in message for message in messages) == 2
+    assert sum(message.startswith("ready:") for message in messages) == 1
+    assert sum(message.startswith("ready again") for message in messages) == 2
+
+
+def test_a_refused_line_keeps_its_frames_pending_and_does_not_stop_the_others(
+    make_watch: MakeWatch, wait_until: WaitUntil
+) -> None:
+    streams = MemoryStreams()
+    streams.refused_lines = {"line1"}
+    subject = pipeline(streams, make_watch)
+    with running(subject):
+        refused = [streams.push("line1", *fields()) for _ in range(50)]
+        wait_until(lambda: not subject.ready and "line1" in subject._publisher.refused_lines)
+        others = [streams.push("line2", *fields()) for _ in range(100)]
+        wait_until(lambda: len(streams.ended) == len(others))
+        assert not subject.ready
+        assert streams.backlog() == {"line1": 50}
+        streams.refused_lines = set()
+        wait_until(lambda: len(streams.ended) == len(others) + len(refused))
+        wait_until(lambda: subject.ready)
+
+
+def test_a_refusal_at_the_start_ends_the_run(make_watch: MakeWatch) -> None:
+    class Refusing(MemoryStreams):
+        def read(self, max_frames: int, block_ms: int, skip: object = ()) -> list:
+            raise StreamError("wrong password")
+
+    with pytest.raises(StreamError, match="wrong password"):
+        pipeline(Refusing(), make_watch).run()
+
+
+def test_what_is_held_long_is_renewed_and_what_was_taken_over_is_dropped(
+    make_watch: MakeWatch, wait_until: WaitUntil
+) -> None:
+    streams = MemoryStreams()
+    predictor = Recorder()
+    predictor.gate.clear()
+    entries = [streams.push("line1", *fields(level)) for level in range(3)]
+    subject = pipeline(streams, make_watch, predictor, delivery=settings.Delivery(claim_idle_ms=120))
+    with running(subject):
+        wait_until(lambda: {delivery.entry for delivery in streams.renewed} == set(entries))
+        streams.take_over(entries[1])
+        wait_until(lambda: any(job.lost for job in subject._ledger.held()))
+        predictor.gate.set()
+        wait_until(lambda: not subject._ledger.held())
+    assert [outcome.delivery.entry for outcome in streams.ended] == [entries[0], entries[2]]
+
+
+def test_a_stage_that_breaks_ends_the_run_with_its_error(make_watch: MakeWatch) -> None:
+    class Nonsense(ConstantPredictor):
+        def predict(self, images: U8) -> RawBatch:
+            raw = super().predict(images)
+            return RawBatch(raw.scores, raw.maps[:0])  # breaks the predictor's own promise
+
+    streams = MemoryStreams()
+    streams.push("line1", *fields())
+    subject = pipeline(streams, make_watch, Nonsense())
+    with pytest.raises(IndexError):
+        subject.run()
+    assert not subject.healthy
+    assert not streams.ended
+
+
+def test_metrics_tell_what_happened(make_watch: MakeWatch) -> None:
+    streams = MemoryStreams()
+    streams.push("line1", *fields(20))
+    streams.push("line1", *fields(230))
+    streams.push("line2", b"\xc1", b"")
+    metrics = Metrics()
+    watches = [make_watch("line1"), make_watch("line2")]
+    Pipeline(streams, streams, watches, config(), metrics).run(burst=True)
+    text = metrics.text().decode()
+    assert 'engine_frames_total{camera="cam1",line="line1",outcome="good"} 1.0' in text
+    assert 'engine_frames_total{camera="cam1",line="line1",outcome="reject"} 1.0' in text
+    assert 'engine_frames_total{camera="",line="line2",outcome="contract"} 1.0' in text
+    assert 'engine_stage_seconds_count{line="line1",stage="total"} 2.0' in text
+
+
+def test_unpacked_meta_is_what_a_producer_sent() -> None:
+    assert msgpack.unpackb(fields(20)[0])["shape"] == [32, 32, 3]
