@@ -59,7 +59,7 @@ class Accumulator:
         """Take in all pictures of another accumulator, which stays as it is."""
         self._match(other)
         if other._folded is None:
-            for batch in other._pending:
+            for batch in tuple(other._pending):
                 self._append(batch)
         elif self.count:
             self._update(lambda at: self.moments(at).add(other.moments(at)))

@@ -21,9 +21,9 @@ from kernels.storage import F32, F64
 def mahalanobis_map(features: npt.NDArray[Any], model: Gaussian, out: F32 | None = None, threads: int = 0) -> F32:
     """Distances (N, h, w) of features (N, C, h, w) to the model's Gaussians.
 
-    Features are float32, float16 or bfloat16 (ml_dtypes) with any strides; where one is NaN or infinite, so is the
-    distance (NaN in general), and no other. `out` is a C-contiguous (N, h, w) array to fill; `threads` 0 means every core this
-    process may use. Raises ShapeError for other shapes or dtypes. The interpreter lock is released.
+    Features are float32, float16 or bfloat16 (ml_dtypes) with any strides; where one is NaN or infinite, so is that
+    distance (NaN in general) and no other. `out` is a C-contiguous (N, h, w) array to fill; `threads` 0 means every
+    core this process may use. Raises ShapeError for other shapes or dtypes. The interpreter lock is released.
     """
     return run(features, model, out, threads, BEST)
 
@@ -68,7 +68,7 @@ def _numbers(features: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
 
 
 def reference(features: npt.NDArray[Any], mean: npt.NDArray[Any], covariance: npt.NDArray[Any]) -> F64:
-    """The definition, in float64: distances (N, h, w) of (N, C, h, w) features for mean (h, w, C), Sigma (h, w, C, C)."""
+    """The definition in float64: distances (N, h, w) of features (N, C, h, w), mean (h, w, C), Sigma (h, w, C, C)."""
     y = features.astype(np.float64).transpose(2, 3, 1, 0) - mean.astype(np.float64)[..., None]  # (h, w, C, N)
     squared: F64 = np.einsum("hwcn,hwcn->nhw", y, np.linalg.solve(covariance.astype(np.float64), y))
     return np.sqrt(squared)

@@ -6,7 +6,7 @@ tests, the command line and the protocols then pick it up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import msgspec
 
 from engine.contract import Calibration, Precision
-from engine.types import F32, F64, U8
 from trainers.progress import Progress
 
 DEFAULT_TARGET_FPR = 0.01
@@ -63,15 +62,8 @@ class TrainReport:
         }
 
 
-class Scorer(Protocol):
-    """A fitted model that is not a bundle yet."""
-
-    def score(self, images: U8) -> tuple[F64, F32]:
-        """(N, H, W, 3) uint8 RGB at the model's input size -> raw scores (N,) and maps (N, H, W)."""
-
-
 class Trainer(Protocol):
-    """One paper's method. `variants` are the rows of the protocols in which it appears."""
+    """One paper's method."""
 
     name: str
 
@@ -80,3 +72,18 @@ class Trainer(Protocol):
 
         Raises UsageError (or a kind of it) for anything a person can put right.
         """
+
+    def variants(self, protocol: str) -> Sequence[Variant]:
+        """The rows of an evaluation protocol of the paper; none where the method has no part in it.
+
+        A variant that the paper shows twice is the same trainer both times.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A row of one of the paper's tables: a trainer with some of its parts changed or switched off."""
+
+    table: str
+    label: str
+    trainer: Trainer

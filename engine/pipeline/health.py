@@ -49,7 +49,7 @@ class Health:
                 self._since_s = time.monotonic()
             self._troubles[side] = error
         if type(error) not in known:
-            what = "waiting for the server" if isinstance(error, AwayError) else "not ready: frames stay pending"
+            what = "waiting for the server" if isinstance(error, AwayError) else "the server refuses, frames stay pending"
             log.error("%s (%s): %s", what, side, error)
 
     def works(self, side: str) -> None:
@@ -60,4 +60,4 @@ class Health:
             self._troubles.pop(side, None)
             healed = not self._troubles
         if healed:
-            log.warning("ready again after %.1f s", time.monotonic() - self._since_s)
+            log.warning("working again after %.1f s", time.monotonic() - self._since_s)

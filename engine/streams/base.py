@@ -52,8 +52,8 @@ class FrameSource(Protocol):
     def read(self, max_frames: int, block_ms: int, skip: Collection[str] = ()) -> list[Delivery]:
         """About `max_frames` deliveries of lines that are not in `skip`, waiting up to `block_ms` for the first.
 
-        After a start and after a broken connection, what is pending for this consumer comes first; the caller drops
-        what it already holds.
+        After a start and after a broken connection, what is pending for this consumer comes first, here as from
+        `claim`; the caller drops what it already holds.
         """
 
     def claim(self, max_frames: int, *, alone: bool) -> Claim:

@@ -157,7 +157,7 @@ class Link:
             _check_version(about, self.place)
             _warn_of_eviction(client, self.place)
             if self._cluster_mode == "on" or (self._cluster_mode == "auto" and about["mode"] == "cluster"):
-                self._cluster = RedisCluster.from_url(self._url, cluster_error_retry_attempts=0, **options)
+                self._cluster = RedisCluster.from_url(self._url, **options)
         except BaseException:
             client.close()
             raise

@@ -21,13 +21,16 @@ class ShardReads:
         self._reads: dict[str, Future[list[Delivery]]] = {}
 
     def read(self, reader: Reader, lines: Sequence[str], count: int, block_ms: int) -> list[Delivery]:
-        """What any of the lines has within `block_ms`; raises the first error."""
+        """What any of the lines has within `block_ms`, or all of them now for 0; raises the first error."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(max_workers=max(64, len(lines)), thread_name_prefix="shard")
         for line in lines:
             if line not in self._reads:
                 self._reads[line] = self._pool.submit(reader, [line], count, block_ms)
-        wait(self._reads.values(), timeout=block_ms / 1e3, return_when=FIRST_COMPLETED)
+        if block_ms:
+            wait(self._reads.values(), timeout=block_ms / 1e3, return_when=FIRST_COMPLETED)
+        else:
+            wait(self._reads.values())
         ready = [line for line, future in self._reads.items() if future.done()]
         return [delivery for line in ready for delivery in self._reads.pop(line).result()]
 

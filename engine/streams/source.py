@@ -73,9 +73,11 @@ class RedisSource:
     def claim(self, max_frames: int, *, alone: bool) -> Claim:
         """See `FrameSource.claim`."""
         self._open()
+        if own := self._drain(list(self._keys), max_frames):
+            return Claim(own, waiting=bool(self._waiting))
         suspect = alone and bool(self._waiting)
         lines = self._waiting[:1] if suspect else list(self._keys)
-        most = max_frames if len(lines) == 1 else -(-max_frames // len(lines))
+        most = -(-max_frames // len(lines))
         args = (GROUP, self._consumer, self._delivery.claim_idle_ms, most, self._delivery.max_deliveries, int(suspect))
         deliveries: list[Delivery] = []
         for line, reply in zip(lines, self._taking(scripts.CLAIM, [(line, args) for line in lines]), strict=True):

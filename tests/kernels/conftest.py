@@ -24,7 +24,7 @@ class World:
 
 @pytest.fixture
 def world():
-    """A function of (channels, grid, samples, batch, condition): variances from 1 to `condition`, mixed by rotations."""
+    """A function of (channels, grid, samples, batch, condition): variances from 1 to `condition`, rotated."""
 
     def make(channels, grid=(3, 5), samples=40, batch=3, condition=1e2, seed=0):
         rng = np.random.default_rng(seed)

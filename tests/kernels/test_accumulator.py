@@ -54,6 +54,14 @@ def test_taking_out_equals_a_fresh_fit(world, total, fold):
     same(pictures.fit(0.3), kernels.fit(w.train[:total], 0.3), w.test, 1e-5)
 
 
+@pytest.mark.parametrize("count", [3, 20])
+def test_merging_with_itself_counts_twice(world, count):
+    w = world(8, samples=count)
+    pictures = gathered(w.train, (count,))
+    pictures.merge(pictures)
+    same(pictures.fit(0.3), kernels.fit(np.concatenate([w.train, w.train]), 0.3), w.test)
+
+
 def test_taking_out_everything_leaves_nothing(world):
     w = world(8, samples=40)
     pictures = gathered(w.train, (40,))

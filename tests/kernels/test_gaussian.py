@@ -47,7 +47,7 @@ def test_rounding_to_16_bits_is_to_nearest_even(world):
 def test_float16_refuses_what_it_cannot_hold(world):
     w = world(4)
     model = kernels.fit(w.train * np.float32(1e-6), 1e-14)
-    with pytest.raises(kernels.KernelError, match="float16 ends at 65504, got .*; use bfloat16"):
+    with pytest.raises(kernels.KernelError, match=r"float16 ends at 65504, got .*; use bfloat16"):
         model.astype("float16")
     assert np.isfinite(kernels.mahalanobis_map(w.test, model.astype("bfloat16"))).all()
 
@@ -90,7 +90,7 @@ def test_truncated_and_missing_files_are_refused(world, tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(kernels.ModelFileError, match="not a readable model"):
         kernels.Gaussian.load(path)
-    with pytest.raises(kernels.ModelFileError, match="no such model file; make one with Gaussian.save"):
+    with pytest.raises(kernels.ModelFileError, match=r"no such model file; make one with Gaussian\.save"):
         kernels.Gaussian.load(tmp_path / "none.safetensors")
 
 

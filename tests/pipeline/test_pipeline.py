@@ -288,7 +288,7 @@ def test_it_waits_for_a_server_that_is_away(
     messages = [record.message for record in caplog.records]
     assert sum("waiting for the server" in message for message in messages) == 2
     assert sum(message.startswith("ready:") for message in messages) == 1
-    assert sum(message.startswith("ready again") for message in messages) == 2
+    assert sum(message.startswith("working again") for message in messages) == 2
 
 
 def test_a_refused_line_keeps_its_frames_pending_and_does_not_stop_the_others(

@@ -198,6 +198,8 @@ def test_masks_are_binarised_at_half_and_resized_by_nearest_neighbour(tmp_path):
     assert read_mask(path, 2, 4)[0].tolist() == [False, False, True, True]
     assert read_mask(path, 4, 8)[3].tolist() == [False] * 4 + [True] * 4
     assert read_mask(put_mask(tmp_path / "one.png", grey // 255), 2, 4)[0].tolist() == [False, False, False, True]
+    stripes = put_mask(tmp_path / "stripes.png", np.tile(np.array([[255, 0]], np.uint8), (8, 4)))
+    assert read_mask(stripes, 4, 4).all()  # every second column is taken, none is mixed
     (tmp_path / "bad.png").write_text("text")
     with pytest.raises(DataError, match=r"bad\.png: expected a ground truth mask"):
         read_mask(tmp_path / "bad.png", 2, 4)

@@ -16,7 +16,7 @@ from engine import bundle
 from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executable, Input, Manifest, Precision
 from engine.types import U8
 from trainers import backbones, gaussian, manifest, resized
-from trainers.base import TrainOptions, TrainReport
+from trainers.base import TrainOptions, TrainReport, Variant
 from trainers.checkpoint import Checkpoint
 from trainers.data import TrainingSet, check_training, read_dataset
 from trainers.export import export_onnx
@@ -24,6 +24,7 @@ from trainers.features import BATCH, Extractor
 from trainers.fyd.learn import learn, seeded, torch_threads
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
+from trainers.fyd.variants import tables
 from trainers.gaussian import Fitted, Recipe, Split
 from trainers.progress import Progress
 from trainers.quantise import quantise
@@ -81,6 +82,12 @@ class Fyd:
         calibrations = {name: executable.calibration for name, executable in document.executables.items()}
         seconds = time.perf_counter() - started_s
         return TrainReport(options.out, self.name, document.version, seconds, calibrations, document.report)
+
+    def variants(self, protocol: str) -> list[Variant]:
+        """See `Trainer.variants`."""
+        rows = tables(protocol, self.settings)
+        trainers = {settings: Fyd(settings) for _, _, settings in rows}
+        return [Variant(table, label, trainers[settings]) for table, label, settings in rows]
 
 
 def _network(backbone: backbones.Backbone, settings: Settings, seed: int) -> Network:

@@ -4,6 +4,8 @@ PyPI's torchvision is built for CUDA torch. Next to a CPU torch its C++ operator
 of two of them fails at import. PaDiM uses neither, so naming them is enough.
 """
 
+# mypy: ignore-errors
+# It runs in the peer's environment, whose packages are not installed in ours.
 from __future__ import annotations
 
 import torch

@@ -4,6 +4,8 @@ ResNet-18 with random weights: speed does not depend on them, and ImageNet's are
 the defaults of anomalib. A seed makes both sides of a comparison repeatable.
 """
 
+# mypy: ignore-errors
+# It runs in the peer's environment, whose packages are not installed in ours.
 from __future__ import annotations
 
 import sys

@@ -4,6 +4,8 @@ PRECISION is `default` (what OpenVINO picks for this CPU) or an OpenVINO type su
 engine.bench.worker, without importing the engine, which is not installed here.
 """
 
+# mypy: ignore-errors
+# It runs in the peer's environment, whose packages are not installed in ours.
 from __future__ import annotations
 
 import json

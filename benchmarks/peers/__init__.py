@@ -1,0 +1,1 @@
+"""What users could take instead, measured beside the engine in one run."""

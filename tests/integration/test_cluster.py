@@ -1,0 +1,94 @@
+"""Cluster mode against a real cluster: one node that owns every slot, so every rule about slots holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from engine.config import Config
+from engine.metrics import Metrics
+from engine.pipeline import Pipeline, Watch
+from engine.streams.embedded import EmbeddedServer, free_port
+from engine.streams.redis import connect
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(port=free_port(), settings={"cluster-enabled": "yes"}) as server, server.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+            pass
+        yield server
+
+
+@pytest.fixture
+def lines(cluster: EmbeddedServer, make_line: Callable[..., object]) -> list:
+    first = make_line(cluster, "line0")
+    return [first.beside(f"line{i}") for i in range(5)]
+
+
+def slots(lines: list) -> set[int]:
+    return {line.client.execute_command("CLUSTER", "KEYSLOT", line.keys.frames) for line in lines}
+
+
+def clustered(config: Config, mode: str) -> Config:
+    return msgspec.structs.replace(config, redis=msgspec.structs.replace(config.redis, cluster=mode))
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_lines_in_different_slots_are_all_worked(lines: list, make_config, run_burst, mode: str) -> None:
+    assert len(slots(lines)) == len(lines)
+    entries = {line.name: [line.push(20 + i) for i in range(12)] for line in lines}
+    lines[0].push_fields({"meta": b"\xc1", "data": b""})
+    run_burst(clustered(make_config(*lines), mode))
+    for line in lines:
+        assert sorted(result.frame for result in line.results()) == sorted(entries[line.name])
+        assert (line.left(), line.pending()) == (0, {})
+    assert [dead.letter.type for dead in lines[0].dead()] == ["contract"]
+
+
+def test_frames_that_come_later_are_read_by_blocking(lines: list, make_config, make_watch, wait_until) -> None:
+    config = make_config(*lines)
+    with connect(config) as streams:
+        watches: list[Watch] = [make_watch(line.name) for line in lines]
+        pipeline = Pipeline(streams.source, streams.sink, watches, config, Metrics())
+        thread = threading.Thread(target=pipeline.run)
+        thread.start()
+        wait_until(lambda: pipeline.ready)
+        entries = {line.name: [line.push() for _ in range(6)] for line in lines}
+        for line in lines:
+            wait_until(lambda line=line: line.ends() == entries[line.name])
+        pipeline.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+    for line in lines:
+        assert line.client.xinfo_consumers(line.keys.frames, "engine") == []
+
+
+def test_frames_read_in_the_background_are_handed_back_at_the_end(lines: list, make_config) -> None:
+    config = make_config(*lines, claim_idle_ms=60_000)
+    with connect(config) as streams:
+        assert streams.source.read(10, 0) == []
+        blocked = threading.Timer(0.1, lines[0].push)
+        blocked.start()
+        assert streams.source.read(10, 2000)[0].line == "line0"
+        entry = lines[3].push()  # its read still blocks in the background
+    with connect(config) as streams:
+        assert streams.source.read(10, 0) == []
+        claim = streams.source.claim(10, alone=False)
+        assert [(delivery.entry, delivery.deliveries) for delivery in claim.deliveries] == [(entry, 1)]
+
+
+def test_a_killed_consumers_frames_are_claimed(lines: list, fleet, finish, make_config, wait_until) -> None:
+    config = make_config(*lines, claim_idle_ms=400)
+    first = fleet.start(config, batch_s=0.1)
+    entries = {line.name: [line.push() for _ in range(8)] for line in lines}
+    wait_until(lambda: any(line.results() for line in lines))
+    first.kill()
+    fleet.start(config)
+    for line in lines:
+        finish(line, entries[line.name])
+        assert line.dead() == []
