@@ -28,7 +28,7 @@ _WARMUP_BATCHES = 3
 
 
 def backend_worker(bundle: Bundle, folder: Path, setup: Setup) -> Worker:
-    """A process that measures the backend alone; each request is {"seconds": s}, each report {"fps": ...}."""
+    """A process that measures the backend alone; each request is {"seconds": s}, each report {"fps", "cpu_ms"}."""
     arguments = [str(bundle.path), str(folder), setup.backend, setup.precision, str(setup.batch), str(setup.threads)]
     return Worker([sys.executable, "-m", "engine.bench.offline", *arguments])
 
@@ -39,15 +39,15 @@ def measure(bundle: Bundle, folder: Path, setup: Setup, seconds: float, rounds: 
         return OfflineRun(setup, median(worker.measure(seconds=seconds)["fps"] for _ in range(rounds)))
 
 
-def frames_per_s(predictor: Predictor, batches: Iterator[list[U8]], size: tuple[int, int], seconds: float) -> float:
-    """Frames/s of resize + predict (network, map, score) over batches of decoded pictures."""
+def segment(predictor: Predictor, batches: Iterator[list[U8]], size: tuple[int, int], seconds: float) -> Document:
+    """Frames/s, and CPU ms of a frame, of resize + predict (network, map, score) over batches of decoded pictures."""
     frames = 0
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     while (elapsed := time.perf_counter() - started) < seconds:
         batch = next(batches)
         predictor.predict(np.stack([resize(image, *size) for image in batch]))
         frames += len(batch)
-    return frames / elapsed
+    return {"fps": frames / elapsed, "cpu_ms": 1e3 * (time.process_time() - cpu_started) / frames}
 
 
 def batches_of(images: list[U8], size: int) -> Iterator[list[U8]]:
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
         predictor.predict(np.stack([resize(image, *size) for image in next(batches)]))
 
     def work(request: Document) -> Document:
-        return {"fps": frames_per_s(predictor, batches, size, request["seconds"])}
+        return segment(predictor, batches, size, request["seconds"])
 
     serve_requests(work)
 

@@ -26,9 +26,10 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one process used: CPU in percent of one core over the run, peak resident memory in MB."""
+    """What one process used: CPU in percent of one core over the run and in seconds, peak resident memory in MB."""
 
     cpu_percent: float
+    cpu_s: float
     rss_mb: float
 
 
@@ -55,13 +56,15 @@ class OfflineRun:
 class SaturationRun:
     """One round of the paired comparison: the backend alone, then the stream as fast as it goes.
 
-    `ratio` is throughput_fps / backend_fps of this round.
+    `ratio` is throughput_fps / backend_fps of this round; `cpu_ms` what a frame costs in CPU time, in the backend alone
+    and in each process of the stream, which depends less on what else the machine does.
     """
 
     round: int
     backend_fps: float
     throughput_fps: float
     ratio: float
+    cpu_ms: Mapping[str, float]
     frames: int
     usage: Mapping[str, Usage]
     kind: str = "saturation"
@@ -133,6 +136,7 @@ class BenchReport:
             "backend_fps": median(run.backend_fps for run in self.saturation),
             "ratio": median(run.ratio for run in self.saturation),
             "latency_ms": asdict(latency),
+            "cpu_ms": {name: median(run.cpu_ms[name] for run in self.saturation) for name in self.saturation[0].cpu_ms},
             "cpu_percent": median(each.cpu_percent for each in usage),
             "rss_mb": max(each.rss_mb for each in usage),
             "frames": sum(run.frames for run in self.saturation) + sum(run.results for run in self.open_loop),

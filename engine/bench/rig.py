@@ -81,8 +81,8 @@ class Rig:
         self._reader.begin()
         meter = Meter(self._pids)
         sent = self._load.measure(seconds=seconds, fps=0, max_backlog=_BACKLOG_BATCHES * self._setup.batch)
-        usage = meter.stop()
         seen = self._results(sent["frames"])
+        usage = meter.stop()
         published_s = sorted(result.published_ns / _S_IN_NS for result in seen)
         start_s = published_s[0] + _RAMP * (published_s[-1] - published_s[0])
         return Saturation(rate(published_s, start_s, published_s[-1]), len(seen), usage)
@@ -92,8 +92,8 @@ class Rig:
         self._reader.begin()
         meter = Meter(self._pids)
         sent = self._load.measure(seconds=seconds, fps=fps, max_backlog=0)
-        usage = meter.stop()
         seen = self._results(sent["frames"])
+        usage = meter.stop()
         begin_ns = sent["start_ns"] + _WARMUP * seconds * _S_IN_NS
         warm = [result for result in seen if result.ts_ns >= begin_ns]
         totals = [result.timing_ms["total"] for result in warm]

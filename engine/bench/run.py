@@ -13,7 +13,8 @@ from engine.bench import offline
 from engine.bench.environment import stamp
 from engine.bench.pictures import Pictures, prepare
 from engine.bench.report import BenchReport, OfflineRun, OpenLoopRun, SaturationRun, Setup
-from engine.bench.rig import Rig
+from engine.bench.rig import Rig, Saturation
+from engine.bench.worker import Document
 from engine.bundle import Bundle
 from engine.config import Runtime
 from engine.contract import Precision
@@ -98,13 +99,26 @@ def _rounds(
     """Pairs of segments, so that what else the machine does hits both sides alike; the first pair warms up."""
     with offline.backend_worker(bundle, pictures.folder, setup) as worker:
         for number in range(options.rounds + 1):
-            alone = worker.measure(seconds=options.segment_s)["fps"]
+            alone = worker.measure(seconds=options.segment_s)
             stream = rig.saturate(options.segment_s)
             if number == 0:
                 continue
-            ratio = stream.fps / alone
-            say(f"round {number}: stream {stream.fps:.1f} frames/s, backend alone {alone:.1f}, ratio {ratio:.3f}")
-            yield SaturationRun(number, alone, stream.fps, ratio, stream.frames, stream.usage)
+            run = _round(number, alone, stream)
+            say(f"round {number}: stream {run.throughput_fps:.1f} frames/s, backend alone {run.backend_fps:.1f}")
+            yield run
+
+
+def _round(number: int, alone: Document, stream: Saturation) -> SaturationRun:
+    return SaturationRun(
+        round=number,
+        backend_fps=alone["fps"],
+        throughput_fps=stream.fps,
+        ratio=stream.fps / alone["fps"],
+        cpu_ms={"backend": alone["cpu_ms"]}
+        | {name: 1e3 * usage.cpu_s / stream.frames for name, usage in stream.usage.items()},
+        frames=stream.frames,
+        usage=stream.usage,
+    )
 
 
 def _open_loop(rig: Rig, saturation: list[SaturationRun], options: BenchOptions, say: Say) -> OpenLoopRun:

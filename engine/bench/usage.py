@@ -27,17 +27,12 @@ class Meter:
         self._thread.start()
 
     def stop(self) -> dict[str, Usage]:
-        """CPU in percent of one core since the start, and the peak of resident memory."""
+        """CPU since the start, and the peak of resident memory."""
         seconds = time.monotonic() - self._started_s
         self._stopped.set()
         self._thread.join()
-        return {
-            name: Usage(
-                cpu_percent=100 * (_cpu_s(process) - self._cpu_s[name]) / seconds,
-                rss_mb=self._peak_bytes[name] / _MB,
-            )
-            for name, process in self._processes.items()
-        }
+        cpu_s = {name: _cpu_s(process) - self._cpu_s[name] for name, process in self._processes.items()}
+        return {name: Usage(100 * cpu_s[name] / seconds, cpu_s[name], self._peak_bytes[name] / _MB) for name in cpu_s}
 
     def _watch(self) -> None:
         while True:

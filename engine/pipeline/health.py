@@ -49,7 +49,9 @@ class Health:
                 self._since_s = time.monotonic()
             self._troubles[side] = error
         if type(error) not in known:
-            what = "waiting for the server" if isinstance(error, AwayError) else "the server refuses, frames stay pending"
+            what = (
+                "waiting for the server" if isinstance(error, AwayError) else "the server refuses, frames stay pending"
+            )
             log.error("%s (%s): %s", what, side, error)
 
     def works(self, side: str) -> None:

@@ -78,8 +78,9 @@ class Job:
 
     def drop_payload(self) -> None:
         """Forget the picture's bytes once a result stands, which does not carry them."""
-        if self.failure is None:
+        if self.failure is None and self.frame is not None:
             self.delivery = replace(self.delivery, data=None)
+            self.frame = replace(self.frame, data=b"")
 
     def label(self) -> str:
         """How it ends, for metrics: a verdict, `expired`, or a dead letter's type."""

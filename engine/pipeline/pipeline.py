@@ -134,7 +134,8 @@ class Pipeline:
             stage.stop()
         for thread in threads:
             thread.join()
-        self._hand_back(self._ledger.held())
+        if self._failure is None:  # else one of them may be the cause, and must come back as a suspect
+            self._hand_back(self._ledger.held())
 
     def _hand_back(self, jobs: Sequence[Job]) -> None:
         if not jobs:
@@ -154,9 +155,8 @@ class Pipeline:
         for job in fresh:
             self._check_delivery(job)
         self._workers.decode([job for job in fresh if job.failure is None])
-        for job in fresh:
-            if job.failure is not None:
-                self._publisher.put(job)
+        if failed := [job for job in fresh if job.failure is not None]:
+            self._publisher.put(failed)
 
     def _check_delivery(self, job: Job) -> None:
         delivery, limit = job.delivery, self._config.delivery.max_deliveries
@@ -195,15 +195,16 @@ class Pipeline:
             self._ledger.end([job])
             self._over(job, ended=False)
         else:
-            self._publisher.put(job)
+            self._publisher.put([job])
         if not self._workers.decoding:
             self._inference.poke()
 
-    def _finish(self, job: Job) -> None:
-        """Raw output to a decision and its pictures."""
-        if job.failure is None:
-            self._judge(job)
-        self._publisher.put(job)
+    def _finish(self, jobs: Sequence[Job]) -> None:
+        """Raw output to decisions and their pictures."""
+        for job in jobs:
+            if job.failure is None:
+                self._judge(job)
+        self._publisher.put(jobs)
 
     def _judge(self, job: Job) -> None:
         assert job.raw_map is not None

@@ -42,10 +42,10 @@ class Publisher:
         self._changed = threading.Condition()
         self.refused_lines: frozenset[str] = frozenset()
 
-    def put(self, job: Job) -> None:
-        """Take a job whose outcome stands."""
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Take jobs whose outcome stands."""
         with self._changed:
-            self._waiting.append(job)
+            self._waiting.extend(jobs)
             self._changed.notify()
 
     def stop(self) -> None:

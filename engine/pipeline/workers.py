@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from engine.pipeline.job import Job
 
 Step = Callable[[Job], None]
+Steps = Callable[[Sequence[Job]], None]
+_AT_ONCE = 4  # finished frames that one thread takes: few enough to share a batch, enough to spare wake-ups
 
 
 class Workers:
@@ -18,7 +20,7 @@ class Workers:
     the frame no longer counts as `decoding`. `loop` is run by each thread.
     """
 
-    def __init__(self, *, decode: Step, decoded: Step, finish: Step) -> None:
+    def __init__(self, *, decode: Step, decoded: Step, finish: Steps) -> None:
         self._decode = decode
         self._decoded = decoded
         self._finish = finish
@@ -68,10 +70,10 @@ class Workers:
                     self._changed.wait()
                 if self._stopped:
                     return
-                finishing = bool(self._unfinished)
-                job = (self._unfinished if finishing else self._undecoded).popleft()
-            if finishing:
-                self._finish(job)
+                finished = [self._unfinished.popleft() for _ in range(min(_AT_ONCE, len(self._unfinished)))]
+                job = self._undecoded.popleft() if not finished else None
+            if job is None:
+                self._finish(finished)
                 continue
             self._decode(job)
             with self._changed:

@@ -65,7 +65,7 @@ def test_rate_counts_a_half_open_window():
 
 def report(setup: Setup) -> BenchReport:
     saturation = [
-        SaturationRun(i, backend, stream, stream / backend, 100, {"engine": Usage(cpu, rss)})
+        SaturationRun(i, backend, stream, stream / backend, {"engine": cpu / 10}, 100, {"engine": Usage(cpu, 1.5, rss)})
         for i, (backend, stream, cpu, rss) in enumerate(
             [(100.0, 90.0, 150.0, 300.0), (50.0, 48.0, 130.0, 310.0), (110.0, 80.0, 140.0, 305.0)], start=1
         )
@@ -83,7 +83,7 @@ def report(setup: Setup) -> BenchReport:
         stages_ms={"infer": Latency(1.0, 2.0, 3.0)},
         max_backlog=3,
         late_ms=0.5,
-        usage={"engine": Usage(100.0, 300.0)},
+        usage={"engine": Usage(100.0, 10.0, 300.0)},
         quantiles_ms=[float(i) for i in range(101)],
     )
     offline = [OfflineRun(setup, 120.0)]
@@ -97,6 +97,7 @@ def test_report_document_has_the_names_that_scripts_rely_on():
     assert document["ratio"] == median([0.9, 0.96, 80 / 110])
     assert document["latency_ms"] == {"p50": 5.0, "p95": 9.0, "p99": 20.0}
     assert (document["cpu_percent"], document["rss_mb"], document["frames"]) == (140.0, 310.0, 940)
+    assert document["cpu_ms"] == {"engine": 14.0}
     assert [run["kind"] for run in document["runs"]] == ["saturation"] * 3 + ["open_loop", "offline"]
     assert document["runs"][-1]["precision"] == document["precision"] == "int8"
 
@@ -211,6 +212,6 @@ def test_everything_once(small_bundle, tmp_path):
     assert 0 < document["latency_ms"]["p50"] <= runs["open_loop"]["reader_latency_ms"]["p50"] + 5
     assert document["throughput_fps"] > 40
     assert document["rss_mb"] > 20
-    assert set(runs["saturation"]["usage"]) == {"engine", "producer", "server"}
+    assert set(document["cpu_ms"]) == {"backend", "engine", "producer", "server"}
     assert {run["backend"] for run in document["runs"] if run["kind"] == "offline"} >= {"onnx"}
     assert len(lines) >= 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgpack
@@ -18,6 +18,7 @@ from engine.errors import BackendError, StreamError
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline, Watch
 from engine.serving.base import ConstantPredictor, RawBatch
+from engine.streams.base import Ending, Outcome
 from engine.streams.memory import MemoryStreams
 from engine.types import U8, Frame
 
@@ -309,6 +310,20 @@ def test_a_refused_line_keeps_its_frames_pending_and_does_not_stop_the_others(
         wait_until(lambda: subject.ready)
 
 
+def test_stopping_while_a_line_is_refused_hands_its_frames_back(
+    make_watch: MakeWatch, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pipeline.pipeline._GRACE_S", 0.1)
+    streams = MemoryStreams()
+    streams.refused_lines = {"line1"}
+    subject = pipeline(streams, make_watch)
+    with running(subject):
+        entry = streams.push("line1", *fields())
+        wait_until(lambda: subject._publisher.refused_lines)
+    assert [delivery.entry for delivery in streams.released] == [entry]
+    assert not streams.ended
+
+
 def test_a_refusal_at_the_start_ends_the_run(make_watch: MakeWatch) -> None:
     class Refusing(MemoryStreams):
         def read(self, max_frames: int, block_ms: int, skip: object = ()) -> list:
@@ -335,6 +350,32 @@ def test_what_is_held_long_is_renewed_and_what_was_taken_over_is_dropped(
     assert [outcome.delivery.entry for outcome in streams.ended] == [entries[0], entries[2]]
 
 
+def test_a_frame_delivered_again_before_its_publish_failed_is_not_left_behind(
+    make_watch: MakeWatch, wait_until: WaitUntil
+) -> None:
+    """The group was lost: the publish found nothing pending, and the frame had come anew before we heard of it."""
+
+    class GroupLost(MemoryStreams):
+        lost = False
+
+        def publish(self, outcomes: Sequence[Outcome]) -> list[Ending]:
+            if self.lost:
+                return super().publish(outcomes)
+            self.lost = True
+            with self._changed:
+                self._pending.clear()
+                self._fresh.extend(outcome.delivery for outcome in outcomes)
+                self._changed.notify_all()
+            wait_until(lambda: any(job.again for job in subject._ledger.held()))
+            return [False] * len(outcomes)
+
+    streams = GroupLost()
+    subject = pipeline(streams, make_watch)
+    with running(subject):
+        entry = streams.push("line1", *fields())
+        wait_until(lambda: [outcome.delivery.entry for outcome in streams.ended] == [entry])
+
+
 def test_a_stage_that_breaks_ends_the_run_with_its_error(make_watch: MakeWatch) -> None:
     class Nonsense(ConstantPredictor):
         def predict(self, images: U8) -> RawBatch:
@@ -348,6 +389,7 @@ def test_a_stage_that_breaks_ends_the_run_with_its_error(make_watch: MakeWatch) 
         subject.run()
     assert not subject.healthy
     assert not streams.ended
+    assert not streams.released  # the frame is to come back as a suspect
 
 
 def test_metrics_tell_what_happened(make_watch: MakeWatch) -> None:
