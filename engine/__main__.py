@@ -1,5 +1,7 @@
 """`python -m engine` is the `engine` command."""
 
+import sys
+
 from engine.cli import main
 
-main()
+sys.exit(main())

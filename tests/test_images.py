@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import ContractError, DecodeError, TooLargeError, TooSmallError
 from engine.images import decode, read_image, resize
@@ -152,6 +153,15 @@ def test_a_png_cut_or_flipped_anywhere_is_refused() -> None:
         flipped[position] ^= 0x10
         with pytest.raises((DecodeError, TooLargeError)):
             decoded("png", bytes(flipped))
+
+
+def test_damage_in_a_chunk_that_no_decoder_needs_is_damage() -> None:
+    """A flipped bit there says that the link flips bits; libpng only warns."""
+    note = PngInfo()
+    note.add_text("note", "x" * 100)
+    data = saved(Image.fromarray(scene()), "PNG", pnginfo=note)
+    with pytest.raises(DecodeError, match="checksum"):
+        decoded("png", data.replace(b"xxx", b"xyx", 1))
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", b"GIF89a" + bytes(50), b"\x89PNG\r\n\x1a\n"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -37,24 +37,17 @@ app.command()(bench)
 app.command()(doctor)
 
 
-def main() -> None:
-    """Run a command: exit 0 on success, 2 on wrong usage or input, 1 on failure."""
-    sys.exit(_run())
-
-
-def _run() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command (None: of this process): 0 on success, 2 on wrong usage or input, 1 on failure."""
     try:
-        status = app(standalone_mode=False)
+        status = app(arguments, standalone_mode=False)
     except UsageError as error:
         fail(str(error))
         return 2
     except EngineError as error:
         fail(str(error))
         return 1
-    except typer.Abort:
-        fail("interrupted")
-        return 130
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         fail("interrupted")
         return 130
     except typer.TyperException as error:  # wrong options and arguments

@@ -49,8 +49,8 @@ def serve(
             signal.signal(number, lambda *_: pipeline.stop())
         log.info("watching %s at %s", ", ".join(watch.line for watch in watches), streams.url)
         pipeline.run()
-    for watch in watches:
-        watch.predictor.close()
+    for predictor in {id(watch.predictor): watch.predictor for watch in watches}.values():  # lines may share one
+        predictor.close()
 
 
 def load(path: Path | None, lines: Sequence[str], overrides: dict[str, dict[str, Any]]) -> Config:

@@ -15,6 +15,7 @@ from engine import config as settings
 from engine.codec import encode_frame
 from engine.config import Config
 from engine.errors import BackendError, StreamError
+from engine.images import decode
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline, Watch
 from engine.serving.base import ConstantPredictor, RawBatch
@@ -186,15 +187,24 @@ def test_lines_that_share_a_model_share_batches_and_others_do_not(make_watch: Ma
     assert [sorted(levels) for levels in shared.batches] == [[1, 2, 3, 4]]
 
 
-def test_suspects_run_one_at_a_time_and_with_nothing_else(make_watch: MakeWatch) -> None:
+def test_nothing_else_is_in_the_pipeline_while_a_suspect_runs(make_watch: MakeWatch) -> None:
     streams = MemoryStreams()
-    for level in range(6):
+    beside_suspects = []
+
+    class Watcher(Recorder):
+        def predict(self, images: U8) -> RawBatch:
+            if (images[:, 0, 0, 0] % 2).any():
+                beside_suspects.append(len(streams._pending))
+                time.sleep(0.01)
+            return super().predict(images)
+
+    for level in range(40):
         streams.push("line1", *fields(level), deliveries=1 + level % 2)
-    predictor = Recorder()
+    predictor = Watcher()
     pipeline(streams, make_watch, predictor).run(burst=True)
-    assert [level for levels in predictor.batches for level in levels if level % 2] == [1, 3, 5]
-    assert all(len(levels) == 1 for levels in predictor.batches if levels[0] % 2)
-    assert len(streams.ended) == 6
+    assert [level for levels in predictor.batches for level in levels if level % 2] == list(range(1, 40, 2))
+    assert beside_suspects == [1] * 20
+    assert len(streams.ended) == 40
 
 
 def test_an_exhausted_frame_is_buried_unseen(make_watch: MakeWatch) -> None:
@@ -268,6 +278,48 @@ def test_stop_finishes_what_was_begun_and_hands_back_the_rest(make_watch: MakeWa
     assert not streams._pending
     assert len(streams.ended) + len(streams.released) + len(streams._fresh) == 100
     assert len(streams.ended) >= 1
+
+
+def test_stop_hands_back_what_no_thread_has_begun(
+    make_watch: MakeWatch, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding = threading.Semaphore(0)
+
+    def slow_decode(frame: Frame, **limits: int) -> U8:
+        decoding.acquire()
+        return decode(frame, **limits)
+
+    monkeypatch.setattr("engine.pipeline.pipeline.decode", slow_decode)
+    streams = MemoryStreams()
+    for _ in range(32):
+        streams.push("line1", *fields())
+    subject = pipeline(streams, make_watch)
+    with running(subject):
+        wait_until(lambda: len(streams._pending) == 32)
+        subject.stop()
+        wait_until(lambda: streams.released)
+        begun = len(streams._pending)
+        decoding.release(begun)
+    assert begun <= 8
+    assert (len(streams.ended), len(streams.released)) == (begun, 32 - begun)
+
+
+def test_an_outcome_waits_for_a_server_that_went_away_before_its_publish(
+    make_watch: MakeWatch, wait_until: WaitUntil
+) -> None:
+    streams = MemoryStreams()
+    predictor = Recorder()
+    predictor.gate.clear()
+    subject = pipeline(streams, make_watch, predictor)
+    with running(subject):
+        streams.push("line1", *fields())
+        wait_until(lambda: streams._pending)
+        streams.away = True
+        predictor.gate.set()
+        wait_until(lambda: predictor.batches)
+        time.sleep(0.1)
+        streams.away = False
+        wait_until(lambda: len(streams.ended) == 1)
 
 
 def test_it_waits_for_a_server_that_is_away(

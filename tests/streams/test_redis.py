@@ -240,15 +240,15 @@ def test_a_suspect_never_comes_with_fresh_entries(line, open_streams: Open) -> N
     first = open_streams(consumer="first").source
     held = first.read(3, 0)
     wait_idle()
-    first.release([held[0], held[2]])
+    first.renew([held[0], held[2]])
     second = open_streams(consumer="second").source
-    seen = []
-    for _ in range(4):
-        claim = second.claim(10, alone=True)
-        kinds = {delivery.suspect for delivery in claim.deliveries}
-        assert len(kinds) <= 1
-        seen += [(delivery.entry, delivery.suspect) for delivery in claim.deliveries]
-    assert sorted(seen) == [(entries[0], False), (entries[1], True), (entries[2], False)]
+    assert second.claim(10, alone=True).waiting
+    first.release([held[0], held[2]])
+    fresh = second.claim(10, alone=True)
+    assert [(d.entry, d.suspect) for d in fresh.deliveries] == [(entries[0], False), (entries[2], False)]
+    assert fresh.waiting
+    alone = second.claim(10, alone=True)
+    assert [(d.entry, d.suspect) for d in alone.deliveries] == [(entries[1], True)]
 
 
 def test_renewing_keeps_a_claim_and_its_count(line, open_streams: Open) -> None:

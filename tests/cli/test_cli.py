@@ -1,0 +1,139 @@
+"""Commands as a person types them: exit codes, one line on stderr, one document on stdout."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.cli import main
+from engine.codec import encode_frame
+from engine.streams.embedded import EmbeddedServer
+from engine.streams.keys import line_keys
+from engine.streams.reader import LineReader
+from engine.types import Frame
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return Done(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "eval", "protocol", "serve", "push", "bench", "doctor"])
+def test_every_command_explains_itself(run, command):
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert command in done.stdout
+    assert "--help" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such-command"], "no-such-command"),
+        (["train"], "argument"),
+        (["eval", "a", "b", "--backend", "cuda"], "'cuda' is not one of"),
+        (["serve"], "give --config FILE or --line NAME=BUNDLE"),
+        (["serve", "--line", "a"], "expected NAME=BUNDLE"),
+        (["serve", "--line", "a=/nonexistent"], "no bundle here"),
+        (["serve", "--line", "a b=/nonexistent"], "line[0].name"),
+        (["serve", "--config", "/nonexistent.toml"], "cannot be read"),
+        (["eval", "/nonexistent", "/nonexistent"], "/nonexistent"),
+        (["train", "/nonexistent", "--out", "/tmp/never"], "/nonexistent"),
+        (["push", "/nonexistent", "--line", "a", "--camera", "b"], "/nonexistent"),
+        (["push", ".", "--line", "a b", "--camera", "b"], "--line"),
+        (["bench", "/nonexistent"], "no bundle here"),
+        (["protocol", "ablation", "/nonexistent", "--method", "none"], "none"),
+    ],
+)
+def test_wrong_usage_exits_2_with_one_line(run, arguments, said):
+    done = run(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("engine: error: ")
+    assert said in lines[0]
+
+
+def test_doctor_says_what_there_is(run):
+    document = json.loads(run("doctor", "--json").stdout)
+    assert document["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert document["cores"] >= 1
+    assert document["packages"]["onnxruntime"]
+    assert document["backend"]["installed"] == ["onnx", "openvino"]
+
+
+def test_eval_prints_one_document(run, tiny, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        folder = tmp_path / "data" / ("test/good" if i % 2 else "test/spot")
+        folder.mkdir(parents=True, exist_ok=True)
+        image = rng.integers(90, 160, (64, 64, 3), dtype=np.uint8)
+        if not i % 2:
+            image[16:32, 16:32] = 255
+        cv2.imwrite(str(folder / f"{i}.png"), image)
+    (tmp_path / "data/train/good").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "data/train/good/0.png"), rng.integers(90, 160, (64, 64, 3), dtype=np.uint8))
+    done = run("eval", tiny.path, tmp_path / "data", "--out", tmp_path / "report", "--backend", "onnx", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["image_AUROC"] == 1.0
+    assert (document["n_good"], document["n_defect"]) == (3, 3)
+    assert document["pixel_AUROC"] is None
+    assert document == json.loads((tmp_path / "report/evaluation.json").read_text())
+    assert (tmp_path / "report/report.html").stat().st_size > 10_000
+    assert list((tmp_path / "report/pictures").iterdir())
+
+
+def test_serve_says_ready_works_and_stops_cleanly(tiny, tmp_path):
+    config = tmp_path / "engine.toml"
+    with EmbeddedServer() as server, server.client() as client:
+        config.write_text(
+            f'[redis]\nurl = "{server.url}"\n[runtime]\nbackend = "onnx"\n'
+            f'[[line]]\nname = "one"\nbundle = "{tiny.path}"\n[[line]]\nname = "two"\nbundle = "{tiny.path}"\n'
+        )
+        command = [sys.executable, "-m", "engine", "serve", "--config", str(config)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            log = ""
+            while "ready" not in log:
+                line = process.stderr.readline()
+                assert line, log
+                log += line
+            png = cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))[1].tobytes()
+            for name in ("one", "two"):
+                for _ in range(20):
+                    frame = Frame(camera="c", ts_ns=time.time_ns(), codec="png", data=png)
+                    client.xadd(line_keys("engine", name).frames, encode_frame(frame))
+            for name in ("one", "two"):
+                reader, found = LineReader(client, line_keys("engine", name)), []
+                while len(found) < 20:
+                    found += reader.read(5000)
+                assert {item.end.model for item in found} == {"tiny@1"}
+                assert {item.end.decision for item in found} == {"reject"}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.stderr.close()
+            process.wait()

@@ -1,0 +1,56 @@
+"""A tiny dataset of drawn parts, and a backbone file with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from trainers import backbones
+
+SIDE = 64
+
+
+def draw(seed: int, defect: bool = False) -> np.ndarray:
+    """(64, 64, 3) a bright bar on grey noise; a defective one has a dark notch."""
+    random = np.random.default_rng(seed)
+    image = random.normal(90, 6, (SIDE, SIDE, 3))
+    x, y = random.integers(-2, 3, 2)
+    image[24 + y : 40 + y, 8 + x : 56 + x] += 90
+    if defect:
+        image[26 + y : 38 + y, 28 + x : 36 + x] -= 110
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def put(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory) -> Path:
+    """MVTec AD layout: 24 training pictures, 6 good and 6 notched ones with masks."""
+    root = tmp_path_factory.mktemp("data") / "parts"
+    for i in range(24):
+        put(root / f"train/good/{i:03}.png", draw(i))
+    for i in range(6):
+        put(root / f"test/good/{i:03}.png", draw(100 + i))
+        put(root / f"test/notch/{i:03}.png", draw(200 + i, defect=True))
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        mask[26:38, 28:36] = 255
+        put(root / f"ground_truth/notch/{i:03}_mask.png", mask)
+    return root
+
+
+@pytest.fixture(scope="session")
+def resnet_file(tmp_path_factory) -> str:
+    """`--backbone` value of a ResNet-18 with random weights, written as torchvision writes its files."""
+    path = tmp_path_factory.mktemp("weights") / "resnet18-random.pth"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = backbones.build("resnet18", SIDE).state_dict()
+    torch.save(state | {"layer4.0.conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, path)
+    return f"resnet18={path}"
