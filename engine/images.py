@@ -131,7 +131,10 @@ def _png_pixels(data: bytes, depth: int) -> U8:
 
 
 def _check_png_chunks(data: bytes) -> None:
-    """Walk the chunks up to IEND and verify each CRC; libpng itself only warns about some of them."""
+    """Walk the chunks up to IEND and verify lengths and CRCs.
+
+    libpng only warns about some of them, and OpenCV first allocates the gigabytes that a damaged length claims.
+    """
     view = memoryview(data)
     start = len(PNG_MAGIC)
     kind = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -162,6 +163,15 @@ def test_damage_in_a_chunk_that_no_decoder_needs_is_damage() -> None:
     data = saved(Image.fromarray(scene()), "PNG", pnginfo=note)
     with pytest.raises(DecodeError, match="checksum"):
         decoded("png", data.replace(b"xxx", b"xyx", 1))
+
+
+def test_a_chunk_that_claims_gigabytes_is_refused_before_they_are_allocated() -> None:
+    data = saved(Image.fromarray(scene()), "PNG")
+    position = data.index(b"IDAT") - 4
+    started_s = time.monotonic()
+    with pytest.raises(DecodeError, match="inside a chunk"):
+        decoded("png", data[:position] + struct.pack(">I", 3 << 30) + data[position + 4 :])
+    assert time.monotonic() - started_s < 0.5
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", b"GIF89a" + bytes(50), b"\x89PNG\r\n\x1a\n"])

@@ -75,7 +75,8 @@ def _write_one(item: Item, image: U8, change: Change, folder: Path, part: str, s
     """A changed picture and, where the change moves things, its changed mask."""
     name = "-".join(Path(item.name).with_suffix("").parts)
     defect = item.defect or "good"
-    _write(folder / part / defect / f"{name}.png", cv2.cvtColor(change(image, _random(seed, item)), cv2.COLOR_RGB2BGR))
+    changed = np.asarray(cv2.cvtColor(change(image, _random(seed, item)), cv2.COLOR_RGB2BGR), np.uint8)
+    _write(folder / part / defect / f"{name}.png", changed)
     if item.mask is not None:
         mask = read_mask(item.mask, *image.shape[:2]).astype(np.uint8) * np.uint8(255)
         moved = spatial(mask, _random(seed, item)) if change is spatial else mask

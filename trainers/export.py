@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -22,8 +24,7 @@ def export_onnx(network: nn.Module, path: Path, side_px: int, outputs: Sequence[
     The same network gives the same bytes: source positions and names of the exporter are left out.
     """
     images = torch.zeros((_EXPORT_BATCH, side_px, side_px, 3), dtype=torch.uint8)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+    with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             network.eval(),
             (images,),
@@ -40,6 +41,20 @@ def export_onnx(network: nn.Module, path: Path, side_px: int, outputs: Sequence[
     _strip(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns about its own internals, and that torchvision is not there."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from engine.pipeline.job import Job
 
-_LOW_WATER = 0.75  # of the bounds; reading goes on below it, so that reads are large
+_LOW_WATER = 0.6  # of the bounds; reading goes on below it, so that reads are large
 _DECAY = 0.98
 
 

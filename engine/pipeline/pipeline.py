@@ -31,7 +31,7 @@ from engine.types import Delivery
 log = logging.getLogger(__name__)
 
 _BATCHES_HELD = 4  # full batches of every line: one in the model, one before it, one behind it, one being read
-_MIN_HELD = 32
+_MIN_HELD = 64
 _MAX_HELD = 1024
 _HELD_BYTES = 256 << 20
 _MAX_WORKERS = 8
@@ -57,8 +57,15 @@ class Pipeline:
         self._stopping = False
         held_frames = _held_frames(config.batch.max_size, len(watches))
         self._ledger = Ledger(held_frames, _HELD_BYTES, config.delivery.max_frame_bytes)
-        self._publisher = Publisher(sink, self._ledger, self._health, source.consumer, self._over)
         self._workers = Workers(decode=self._decode, decoded=self._decoded, finish=self._finish)
+        self._publisher = Publisher(
+            sink,
+            self._ledger,
+            self._health,
+            source.consumer,
+            more_soon=lambda: self._workers.finishing,
+            over=self._over,
+        )
         batcher: Batcher[Job] = Batcher(config.batch.max_size, config.batch.max_wait_ms)
         self._inference = Inference(batcher, metrics, nothing_more=self._nothing_more, done=self._workers.finish)
         self._keeper = Keeper(source, self._ledger, config.delivery.claim_idle_ms)
@@ -140,11 +147,11 @@ class Pipeline:
     def _hand_back(self, jobs: Sequence[Job]) -> None:
         if not jobs:
             return
+        self._ledger.end(jobs)  # first, so that they are not renewed any more
         try:
             self._source.release([job.delivery for job in jobs])
         except StreamError as error:
             log.warning("%d frames stay pending until another consumer claims them: %s", len(jobs), error)
-        self._ledger.end(jobs)
 
     def _nothing_more(self) -> bool:
         return not self._reader.open and not self._workers.decoding

@@ -17,6 +17,7 @@ from engine.streams.base import OutcomeSink
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 64
+_COALESCE_S = 0.002
 _AWAY_S = 0.2
 _REFUSED_S = 1.0
 
@@ -24,16 +25,25 @@ _REFUSED_S = 1.0
 class Publisher:
     """Ends jobs. A refused one is parked and tried again each second, and its line is not read in the meantime.
 
-    `over` gets every job that the ledger has let go of, and whether this process ended it.
+    `more_soon` says that others of the same batch are about to come, which makes them worth a moment's waiting. `over`
+    gets every job that the ledger has let go of, and whether this process ended it.
     """
 
     def __init__(
-        self, sink: OutcomeSink, ledger: Ledger, health: Health, consumer: str, over: Callable[[Job, bool], None]
+        self,
+        sink: OutcomeSink,
+        ledger: Ledger,
+        health: Health,
+        consumer: str,
+        *,
+        more_soon: Callable[[], bool],
+        over: Callable[[Job, bool], None],
     ) -> None:
         self._sink = sink
         self._ledger = ledger
         self._health = health
         self._consumer = consumer
+        self._more_soon = more_soon
         self._over = over
         self._waiting: deque[Job] = deque()
         self._parked: list[Job] = []
@@ -68,9 +78,13 @@ class Publisher:
                     jobs, self._parked = self._parked, []
                     return jobs
                 if self._waiting:
+                    self._changed.wait_for(self._worth_publishing, _COALESCE_S)
                     return [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
                 self._changed.wait(wait_s)
             return []
+
+    def _worth_publishing(self) -> bool:
+        return len(self._waiting) >= _AT_ONCE or not self._more_soon() or self._stopped
 
     def _publish(self, jobs: Sequence[Job]) -> None:
         endings = self._sink.publish([job.outcome(self._consumer) for job in jobs])

@@ -35,6 +35,11 @@ class Workers:
         """Pictures that are still to come to the inference."""
         return self._decoding
 
+    @property
+    def finishing(self) -> bool:
+        """Whether frames whose raw output is there wait to be finished."""
+        return bool(self._unfinished)
+
     def decode(self, jobs: Sequence[Job]) -> None:
         """Queue frames to be decoded."""
         with self._changed:

@@ -13,7 +13,7 @@ from engine.streams import scripts
 from engine.streams.base import Claim
 from engine.streams.groups import open_groups
 from engine.streams.keys import GROUP, LineKeys
-from engine.streams.link import Call, GroupLostError, Link
+from engine.streams.link import Call, GroupLostError, Link, exchange
 from engine.streams.shards import ShardReads
 from engine.types import Delivery
 
@@ -194,15 +194,14 @@ class RedisSource:
     def _read_shard(self, lines: Sequence[str], count: int, block_ms: int) -> list[Delivery]:
         """New entries of lines that lie on one shard."""
         keys = [self._keys[line].frames for line in lines]
+        block = ("BLOCK", block_ms) if block_ms else ()
+        command = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *keys)
         with self._link.translated():
-            client: Any = self._link.client(keys[0])
-            streams = client.xreadgroup(
-                GROUP, self._consumer, dict.fromkeys(keys, ">"), count=count, block=block_ms or None
-            )
+            (reply,) = exchange(self._link.client(keys[0]), [(*command, *(">" for _ in keys))])
+            if isinstance(reply, Exception):
+                raise reply
         return [
-            Delivery(self._line_of_key[key], entry.decode(), 1, fields.get(b"meta", b""), fields.get(b"data"))
-            for key, entries in streams or ()
-            for entry, fields in entries
+            _delivery(self._line_of_key[key], entry, 1, flat) for key, entries in reply or () for entry, flat in entries
         ]
 
     def _trim(self, line: str) -> int:
@@ -218,7 +217,7 @@ class RedisSource:
 
 
 def _delivery(line: str, entry: bytes, deliveries: int, flat: list[bytes] | None) -> Delivery:
-    """A script's item as a delivery; `flat` is the entry's fields and values in turn, None where it was trimmed."""
+    """An entry as a delivery; `flat` is the entry's fields and values in turn, None where it was trimmed."""
     if flat is None:
         return Delivery(line, entry.decode(), deliveries, None, None)
     fields = dict(zip(flat[::2], flat[1::2], strict=True))

@@ -17,7 +17,8 @@ from engine.streams.redis import connect
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(port=free_port(), settings={"cluster-enabled": "yes"}) as server, server.client() as client:
+    bus = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    with EmbeddedServer(port=free_port(), settings=bus) as server, server.client() as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
             pass

@@ -14,6 +14,12 @@ from trainers import backbones
 SIDE = 64
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread():
+    """Tiny tensors: more threads are slower."""
+    torch.set_num_threads(1)
+
+
 def draw(seed: int, defect: bool = False) -> np.ndarray:
     """(64, 64, 3) a bright bar on grey noise; a defective one has a dark notch."""
     random = np.random.default_rng(seed)

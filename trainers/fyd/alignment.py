@@ -70,7 +70,7 @@ class ImageAlignment(nn.Module):
         return self.rotation(self.shrink(pictures))
 
     def loss(self, pictures: Tensor, partner: Tensor) -> Tensor:
-        """Equation 2 at low resolution: the mean distance between each picture and its `partner` (N,), both aligned."""
+        """Equation 2 at low resolution: the distance between each picture and its `partner` (N,), both aligned."""
         small = self.shrink(pictures)
         aligned = warp(small, self.rotation(small))
         return pair_distance(aligned, aligned[partner])
@@ -106,8 +106,8 @@ def warp(x: Tensor, affine: Tensor) -> Tensor:
 
 
 def pair_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Equation 2's pixel-wise L2 norm over the channels of (N, C, H, W), averaged where the paper sums."""
-    return (a - b).square().sum(dim=1).add(EPS).sqrt().mean()
+    """Equation 2 for pictures (N, C, H, W): the L2 norm over channels, summed over pixels; the mean over pairs."""
+    return (a - b).square().sum(dim=1).add(EPS).sqrt().sum(dim=(1, 2)).mean()
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from trainers.progress import Progress
 from trainers.quantise import quantise
 from trainers.resized import Resized
 
-QUANTISED_ON = 64  # training pictures whose activations set the ranges of int8
+QUANTISED_ON = 128  # training pictures whose activations set the ranges of int8
 NETWORKS: dict[Precision, str] = {"fp32": "network.onnx", "int8": "network.int8.onnx"}
 GAUSSIANS: dict[Precision, str] = {"fp32": "gaussian.safetensors", "int8": "gaussian.int8.safetensors"}
 

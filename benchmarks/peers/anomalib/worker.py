@@ -24,7 +24,7 @@ WARMUP_BATCHES = 3
 
 
 def main(model: str, pictures: str, batch: str, threads: str, precision: str) -> None:
-    """Answer {"seconds": s} with {"fps": ...} until stdin ends."""
+    """Answer {"seconds": s} with {"fps", "cpu_ms"} until stdin ends."""
     config: dict[str, object] = {"INFERENCE_NUM_THREADS": int(threads)} if int(threads) else {}
     if precision != "default":
         config["INFERENCE_PRECISION_HINT"] = precision
@@ -41,11 +41,11 @@ def main(model: str, pictures: str, batch: str, threads: str, precision: str) ->
     say({"ready": True})
     for line in sys.stdin:
         seconds = json.loads(line)["seconds"]
-        frames, started = 0, time.perf_counter()
+        frames, started, cpu_started = 0, time.perf_counter(), time.process_time()
         while (elapsed := time.perf_counter() - started) < seconds:
             step()
             frames += int(batch)
-        say({"fps": frames / elapsed})
+        say({"fps": frames / elapsed, "cpu_ms": 1e3 * (time.process_time() - cpu_started) / frames})
 
 
 def say(document: dict[str, object]) -> None:
