@@ -134,7 +134,7 @@ def test_ica_maps_are_rotations_and_fca_maps_are_bounded():
     torch.testing.assert_close(torch.linalg.det(linear), torch.ones(4))
     assert ica(x)[:, :, 2].abs().max() == 0
     offset = (fca(x) - torch.eye(2, 3)).abs()
-    assert 0.09 < float(offset.max()) <= 0.1
+    assert 0.09 < offset.detach().max() <= 0.1
 
 
 def test_negative_cosine_is_the_mean_over_positions():
@@ -276,7 +276,7 @@ def test_each_level_is_aligned_after_the_one_before():
             x = net.backbone.level(i, x)
             step = net.fca[i](x)
             x, affine = warp(x, step), compose(affine, step)
-            torch.testing.assert_close(features[i], x)
+            torch.testing.assert_close(features[i], x, rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(affines[i], affine)
     assert (step - torch.eye(2, 3)).abs().max() > 1e-3
 
@@ -333,12 +333,15 @@ def test_optimiser_settings_are_the_papers():
         assert others["lr"] == pytest.approx(0.0001 * factor)
 
 
+ANGLES = np.linspace(0, math.pi, 64, endpoint=False)
+
+
 @pytest.fixture(scope="module")
 def pictures():
-    """Ten bars at all angles on a plain ground."""
-    stack = np.full((10, 64, 64, 3), 60, np.uint8)
+    """Bars at all ANGLES on a plain ground."""
+    stack = np.full((len(ANGLES), 64, 64, 3), 60, np.uint8)
     y, x = np.mgrid[:64, :64] - 31.5
-    for k, angle in enumerate(np.linspace(0, math.pi, 10, endpoint=False)):
+    for k, angle in enumerate(ANGLES):
         along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
         stack[k][(abs(along) < 26) & (abs(across) < 5)] = 220
     return resized.read(list(stack), 64, RecordedProgress())
@@ -346,18 +349,18 @@ def pictures():
 
 def test_ica_learns_to_turn_bars_one_way(pictures):
     """The axes, spread evenly at first, agree after training with the paper's optimiser and the default weight."""
-    settings = replace(TINY, fca=NONE, non_contrastive=False, epochs=120)
+    settings = replace(TINY, fca=NONE, non_contrastive=False, epochs=40, batch_size=32)
     net = network(settings)
     learner = Learner(net, settings, seed=0)
     first = [loss for _, loss in learner.epoch(pictures, 0)]
     for epoch in range(1, settings.epochs):
         last = [loss for _, loss in learner.epoch(pictures, epoch)]
     with torch.no_grad():
-        maps = net.ica(net.normalised(torch.from_numpy(pictures.take(range(10)))))
+        maps = net.ica(net.normalised(torch.from_numpy(pictures.take(range(len(ANGLES))))))
     turned = np.arctan2(maps[:, 1, 0].numpy(), maps[:, 0, 0].numpy())
-    axes = np.linspace(0, math.pi, 10, endpoint=False) - turned
-    assert np.mean(last) < 0.6 * np.mean(first)
-    assert abs(np.exp(2j * axes).mean()) > 0.9
+    assert np.mean(last) < 0.5 * np.mean(first)
+    assert abs(np.exp(2j * ANGLES).mean()) < 0.01
+    assert abs(np.exp(2j * (ANGLES - turned)).mean()) > 0.9  # a bar looks the same after half a turn
 
 
 def states(net):
@@ -391,14 +394,19 @@ class Limited:
             raise InterruptError
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bits(pictures, tmp_path):
+@pytest.fixture(scope="module")
+def few(pictures):
+    return pictures.subset(range(10))
+
+
+def test_an_interrupted_training_goes_on_to_the_same_bits(few, tmp_path):
     whole, broken = network(TINY), network(TINY)
     checkpoint = Checkpoint.beside(tmp_path / "bundle", "one")
-    learn(whole, pictures, 0, Checkpoint.beside(tmp_path / "other", "one"), RecordedProgress())
+    learn(whole, few, 0, Checkpoint.beside(tmp_path / "other", "one"), RecordedProgress())
     with pytest.raises(InterruptError):
-        learn(broken, pictures, 0, checkpoint, Interrupting())
+        learn(broken, few, 0, checkpoint, Interrupting())
     resumed, progress = network(TINY), RecordedProgress()
-    learn(resumed, pictures, 0, checkpoint, progress)
+    learn(resumed, few, 0, checkpoint, progress)
     assert any("going on after epoch 1 of 2" in line for line in progress.lines)
     for name, value in states(whole).items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -424,11 +432,11 @@ def test_a_checkpoint_is_never_unpickled(tmp_path, capsys):
     assert "unpickled" not in capsys.readouterr().out
 
 
-def test_progress_shows_loss_and_epoch(pictures, tmp_path):
+def test_progress_shows_loss_and_epoch(few, tmp_path):
     progress = RecordedProgress()
-    learn(network(TINY), pictures, 0, Checkpoint.beside(tmp_path / "b", ""), progress)
+    learn(network(TINY), few, 0, Checkpoint.beside(tmp_path / "b", ""), progress)
     _, done, note = progress.advances[-1]
-    assert done == 2 * len(pictures)
+    assert done == 2 * len(few)
     assert note.startswith("epoch 2/2 loss ")
 
 

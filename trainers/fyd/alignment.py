@@ -4,9 +4,9 @@ Both share one small network (the paper's Figure 4): two 3x3 convolutions, two m
 Both start as the identity. An affine map A (2, 3) says where an aligned picture is sampled: aligned(p) = picture(A p~),
 p~ = (x, y, 1) with x and y in [-1, 1] from the left and top edges (align_corners=False).
 
-Where this differs from the text: the angle comes out as (cos, sin) instead of radians, and pictures are compared at
-`ICA_SIDE_PX` instead of full size, because neither converged otherwise; the FCA is bounded, because unbounded it turns
-into one constant zoom.
+Where this differs from the text: the angle comes out as (cos, sin) instead of radians, pictures are compared at
+`ICA_SIDE_PX` instead of full size, and the ICA's gradient is limited, because without these it did not converge; the
+FCA is bounded, because unbounded it turns into one constant zoom.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ class Learner:
         with seeded(seed):
             heads = NonContrastive(network.backbone.channels[-1]) if settings.non_contrastive else None
         self.heads = heads
-        ica = [] if network.ica is None else list(network.ica.parameters())
+        self._ica = [] if network.ica is None else list(network.ica.parameters())
         others = [*network.backbone.parameters(), *network.fca.parameters()]
         others += [] if heads is None else list(heads.parameters())
         self.rates = (settings.lr_ica, settings.lr_others)
-        groups = [{"params": ica}, {"params": others}]
+        groups = [{"params": self._ica}, {"params": others}]
         self.optimiser = torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
     def epoch(self, pictures: Resized, number: int) -> Iterator[tuple[int, float]]:
@@ -89,6 +89,8 @@ class Learner:
         self.optimiser.zero_grad()
         loss = self.loss(images)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._ica:
+            torch.nn.utils.clip_grad_norm_(self._ica, self.settings.ica_gradient_norm)
         self.optimiser.step()
         return float(loss.detach())
 

@@ -29,8 +29,9 @@ class Settings:
     ica: bool = True
     fca: tuple[bool, bool, bool] = (True, True, True)
     non_contrastive: bool = True
-    lambda_ica: float = 0.3  # screws settle with 0.2 to 0.5; below and above they do not turn
+    lambda_ica: float = 1.0
     lambda_fas: float = 1.0
+    ica_gradient_norm: float = 10.0  # the ICA's gradient is shortened to this: it grows a thousandfold on the way
     lr_ica: float = 0.01
     lr_others: float = 0.0001
     momentum: float = 0.9

@@ -1,0 +1,199 @@
+"""Protocols: which rows they have, how data is disturbed, and one run of each kind."""
+
+import json
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.bundle import read
+from engine.contract import Calibration, Estimate, Scale
+from engine.errors import UsageError
+from engine.serving.base import ConstantPredictor
+from trainers import disturb, protocol
+from trainers.base import TrainOptions, TrainReport, Variant
+from trainers.data import Pictures, read_dataset, read_mask
+from trainers.evaluate import Judge
+from trainers.fyd import Fyd, Settings
+from trainers.fyd.variants import EPOCHS
+from trainers.progress import RecordedProgress
+
+ALL, NONE = (True, True, True), (False, False, False)
+
+
+def parts_of(settings: Settings):
+    """(non-contrastive, ICA, FCA) that a variant learns."""
+    return settings.learns and settings.non_contrastive, settings.learns and settings.ica, settings.fca
+
+
+def test_ablation_has_the_rows_of_tables_4_and_6():
+    rows = {(v.table, v.label): parts_of(v.trainer.settings) for v in Fyd().variants("ablation")}
+    assert rows == {
+        ("Table 4", "baseline"): (False, False, NONE),
+        ("Table 4", "+ non-contrastive"): (True, False, NONE),
+        ("Table 4", "+ non-contrastive, FCA"): (True, False, ALL),
+        ("Table 4", "+ non-contrastive, ICA"): (True, True, NONE),
+        ("Table 4", "+ non-contrastive, ICA, FCA"): (True, True, ALL),
+        ("Table 6", "no FCA"): (True, True, NONE),
+        ("Table 6", "FCA after layer 1"): (True, True, (True, False, False)),
+        ("Table 6", "FCA after layer 2"): (True, True, (False, True, False)),
+        ("Table 6", "FCA after layer 3"): (True, True, (False, False, True)),
+        ("Table 6", "FCA after all three"): (True, True, ALL),
+    }
+
+
+def test_disturbed_compares_without_alignment_as_the_appendix_says():
+    rows = {v.label: parts_of(v.trainer.settings) for v in Fyd().variants("disturbed")}
+    assert rows == {"baseline": (False, False, NONE), "non-contrastive": (True, False, NONE)}
+
+
+def test_models_shown_twice_are_trained_once():
+    variants = Fyd().variants("ablation")
+    assert sorted(Counter(id(v.trainer) for v in variants).values()) == [1, 1, 1, 1, 1, 1, 2, 2]
+
+
+def test_epochs_are_the_callers_or_the_protocols():
+    whole = Fyd().variants("ablation")[4].trainer.settings
+    assert whole.epochs == EPOCHS
+    assert Fyd(replace(Settings(), epochs=3)).variants("ablation")[4].trainer.settings.epochs == 3
+    baseline = Fyd().variants("ablation")[0].trainer.settings
+    options = TrainOptions(Path(), Path(), epochs=7)
+    assert not baseline.with_options(options).learns
+
+
+# Disturbed copies
+
+
+@pytest.fixture(scope="module")
+def disturbed(parts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("disturbed")
+    return {
+        kind: read_dataset(disturb.write_disturbed(read_dataset(parts), kind, folder / kind, 3, RecordedProgress()))
+        for kind in disturb.CHANGES
+    }
+
+
+def pixels(items):
+    return np.stack([Pictures(items)[i] for i in range(len(items))])
+
+
+@pytest.mark.parametrize("kind", disturb.CHANGES)
+def test_every_picture_is_changed_and_every_role_kept(kind, disturbed, parts):
+    before, after = read_dataset(parts), disturbed[kind]
+    for part in ("train", "test"):
+        old, new = getattr(before, part), getattr(after, part)
+        assert [item.defect for item in new] == [item.defect for item in old]
+        assert all((a != b).mean() > 0.5 for a, b in zip(pixels(old), pixels(new), strict=True))
+
+
+def test_what_a_picture_gets_depends_on_its_name_and_the_seed(disturbed, parts, tmp_path):
+    source = read_dataset(parts)
+    one = replace(source, train=source.train[5:6], test=())
+    for seed, same in ((3, True), (4, False)):
+        again = disturb.write_disturbed(one, "spatial", tmp_path / str(seed), seed, RecordedProgress())
+        picture = pixels(read_dataset(again).train)[0]
+        assert np.array_equal(picture, pixels(disturbed["spatial"].train)[5]) == same
+
+
+def test_masks_move_with_their_defects(disturbed):
+    """The notch is the darkest place of the bar: in the disturbed picture it lies where the mask says."""
+    items = [item for item in disturbed["spatial"].test if item.defect]
+    moved = 0
+    for item, image in zip(items, pixels(items), strict=True):
+        mask = read_mask(item.mask, 64, 64)
+        around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9))).astype(bool) & ~mask
+        assert image[mask].mean() < image[around].mean() - 20
+        moved += not mask[26:38, 28:36].all()
+    assert moved
+
+
+def test_colours_change_and_masks_stay(disturbed, parts):
+    old, new = read_dataset(parts).test, disturbed["colour"].test
+    for a, b in zip(old, new, strict=True):
+        if a.mask is not None:
+            assert np.array_equal(read_mask(a.mask, 64, 64), read_mask(b.mask, 64, 64))
+    brightness = [image.mean() for image in pixels(disturbed["colour"].train)]
+    assert np.std(brightness) > 3 * np.std([image.mean() for image in pixels(read_dataset(parts).train)])
+
+
+# Running one
+
+
+@dataclass
+class Recording:
+    """A trainer of nothing that notes what it was asked for."""
+
+    label: str
+    asked: list[TrainOptions] = field(default_factory=list)
+    name: str = "recording"
+
+    def train(self, options, progress):
+        self.asked.append(options)
+        assert read_dataset(options.data).train
+        return TrainReport(options.out, self.name, "1", 1.0, {}, {"distance_variance": 0.5})
+
+    def variants(self, protocol):
+        if protocol != "ablation":
+            return []
+        other = Recording("other")
+        return [Variant("A", "this", self), Variant("A", "other", other), Variant("B", "this again", self)]
+
+
+@contextmanager
+def brightness_judge(path):
+    estimate = Estimate(
+        target_fpr=0.01, how="k-fold", guarantee=False, n_images=4, folds=2, interval=(0, 1), note="a test"
+    )
+    scale = Scale(threshold=0.9, width=0.1)
+    calibration = Calibration(image=scale, pixel=scale, image_estimate=estimate, pixel_estimate=estimate)
+    yield Judge(ConstantPredictor().predict, 64, 64, calibration)
+
+
+def test_rows_are_judged_in_the_tables_order(parts):
+    trainer = Recording("this")
+    outcome = protocol.run(
+        "ablation", trainer, TrainOptions(parts, Path("unused")), brightness_judge, RecordedProgress()
+    )
+    assert [(row.table, row.variant, row.data) for row in outcome.rows] == [
+        ("A", "this", "parts"),
+        ("A", "other", "parts"),
+        ("B", "this again", "parts"),
+    ]
+    assert len(trainer.asked) == 1
+    assert all(row.image_AUROC is not None and row.pixel_AUPRO is not None for row in outcome.rows)
+    assert outcome.rows[0].distance_variance == 0.5
+    document = json.loads(json.dumps(outcome.document()))
+    assert document["protocol"] == "ablation"
+    assert set(document["rows"][0]) >= {"table", "variant", "image_AUROC", "pixel_AUROC", "pixel_AUPRO"}
+
+
+def test_unknown_protocols_and_methods_without_one_are_refused(parts):
+    for name, match in (("everything", "choose one of ablation, disturbed"), ("disturbed", "has no part in it")):
+        with pytest.raises(UsageError, match=match):
+            protocol.run(name, Recording(""), TrainOptions(parts, parts), brightness_judge, RecordedProgress())
+
+
+@pytest.mark.slow
+def test_fyd_under_disturbance(parts, resnet_file):
+    """Table 3 whole, tiny: two trainings on each of two copies."""
+    options = TrainOptions(parts, parts, backbone=resnet_file, image_size=64, epochs=1, channels=40, threads=1)
+
+    @contextmanager
+    def open_judge(path):
+        from engine.serving.select import open_local
+
+        detector = open_local(read(path), "onnx", "fp32", threads=1)
+        yield Judge(detector.predict, 64, 64, read(path).executable("fp32").calibration)
+
+    outcome = protocol.run("disturbed", Fyd(), options, open_judge, RecordedProgress())
+    assert [(row.data, row.variant) for row in outcome.rows] == [
+        ("colour", "baseline"),
+        ("colour", "non-contrastive"),
+        ("spatial", "baseline"),
+        ("spatial", "non-contrastive"),
+    ]
+    assert all(0 <= row.image_AUROC <= 1 and row.distance_variance > 0 for row in outcome.rows)
