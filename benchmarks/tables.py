@@ -20,7 +20,7 @@ from benchmarks.peers import anomalib_padim
 TABLES: Mapping[str, Callable[[Document], str]] = {
     module.QUESTION: module.table for module in (streaming, accuracy, false_alarms, anomalib_padim)
 }
-README = Path(__file__).parent / "README.md"
+DOCUMENTS = (Path(__file__).parent / "README.md", Path(__file__).parents[1] / "docs" / "results.md")
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -40,7 +40,7 @@ def rendered(text: str, results: Path = RESULTS) -> str:
 def main(arguments: list[str]) -> int:
     """Update or check documents."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
-    parser.add_argument("file", nargs="*", type=Path, default=[README])
+    parser.add_argument("file", nargs="*", type=Path, default=DOCUMENTS)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a table is out of date")
     options = parser.parse_args(arguments)
     stale = [file for file in options.file if rendered(file.read_text()) != file.read_text()]

@@ -25,7 +25,7 @@ _BATCH = 8
 
 
 class Model:
-    """A loaded bundle. `predict` may be called from one thread at a time; use it as a context manager to close it."""
+    """A loaded bundle; `predict` may be called from several threads. Use it as a context manager to close it."""
 
     def __init__(self, bundle: Bundle, predictor: Predictor, calibration: Calibration) -> None:
         self.bundle = bundle

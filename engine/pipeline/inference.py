@@ -1,4 +1,4 @@
-"""The one thread that runs models: batches of all lines, oldest first."""
+"""The threads that run models: batches of all lines, oldest first."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ Done = Callable[[Sequence[Job]], None]
 
 class Inference:
     """Batches decoded frames and runs their models; `done` gets each batch, its failures included.
+
+    `loop` may run in several threads: while one batch is in a part that leaves cores idle, another fills them.
 
     `nothing_more` says that no further frame can come until some that are in here have ended: then waiting for a
     fuller batch would be waiting for nothing. Call `poke` when that may have become true.
@@ -50,10 +52,10 @@ class Inference:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Let the thread end after the batch it is in."""
+        """Let each thread end after the batch it is in."""
         with self._changed:
             self._stopped = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def loop(self) -> None:
         """Run batches until `stop`."""

@@ -30,7 +30,8 @@ from engine.types import Delivery
 
 log = logging.getLogger(__name__)
 
-_BATCHES_HELD = 4  # full batches of every line: one in the model, one before it, one behind it, one being read
+_BATCHES_HELD = 5  # full batches of every line: two in the model, one before it, one behind it, one being read
+_BATCHES_RUN = 2  # at a time: their serial parts overlap
 _MIN_HELD = 64
 _MAX_HELD = 1024
 _HELD_BYTES = 256 << 20
@@ -95,7 +96,8 @@ class Pipeline:
 
         Raises StreamError where the server refuses from the start. A server that is away is waited for.
         """
-        loops: list[Callable[[], None]] = [self._inference.loop, self._publisher.loop, self._keeper.loop]
+        loops: list[Callable[[], None]] = [self._publisher.loop, self._keeper.loop]
+        loops += [self._inference.loop] * _BATCHES_RUN
         loops += [self._workers.loop] * min(_MAX_WORKERS, cpu_count())
         threads = [threading.Thread(target=self._guard, args=(loop,), name=_name(loop), daemon=True) for loop in loops]
         with ExitStack() as stack:

@@ -25,7 +25,7 @@ class RawBatch:
 
 
 class Predictor(Protocol):
-    """Runs one bundle. Implementations are used from one thread at a time."""
+    """Runs one bundle. `predict` may be called from several threads at once."""
 
     @property
     def backend(self) -> str:

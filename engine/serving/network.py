@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float32]
 
 
 class Network(Protocol):
-    """Runs a bundle's network; used from one thread at a time."""
+    """Runs a bundle's network. `run` may be called from several threads at once."""
 
     @property
     def backend(self) -> str:
@@ -23,7 +23,7 @@ class Network(Protocol):
     def run(self, images: U8) -> Sequence[Array]:
         """(N, H, W, 3) uint8 RGB -> the graph's outputs in order.
 
-        The arrays stay valid until the next call. Raises BackendError when the runtime fails.
+        Raises BackendError when the runtime fails.
         """
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,14 @@ class OpenvinoNetwork:
         except Exception as error:  # OpenVINO raises RuntimeError and its own types; this is the edge
             raise BackendError(f"{path}: OpenVINO cannot load it: {error}") from error
         self._outputs = len(compiled.outputs)
+        self._lock = threading.Lock()  # one request, whose outputs the next inference overwrites
 
     def run(self, images: U8) -> Sequence[Array]:
         """See `Network.run`."""
         try:
-            self._request.infer([images], share_inputs=True)
-            return [self._request.get_output_tensor(i).data for i in range(self._outputs)]
+            with self._lock:
+                self._request.infer([images], share_inputs=True)
+                return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
         except Exception as error:  # as above
             raise BackendError(f"OpenVINO failed on a batch of shape {images.shape}: {error}") from error
 

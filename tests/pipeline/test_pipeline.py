@@ -145,7 +145,7 @@ def test_a_frame_that_the_model_fails_on_is_found_by_running_each_alone(make_wat
     predictor = Recorder(poison=66)
     pipeline(streams, make_watch, predictor, batch=settings.Batch(max_size=3, max_wait_ms=1000)).run(burst=True)
     ends = {outcome.delivery.entry: outcome for outcome in streams.ended}
-    assert predictor.batches[0] == [10, 66, 30]
+    assert sorted(predictor.batches[0]) == [10, 30, 66]
     assert ends[entries[1]].dead.type == "inference"
     assert "poisoned" in ends[entries[1]].dead.message
     assert ends[entries[1]].delivery.data == bytes([66]) * 3072
@@ -230,7 +230,7 @@ def test_what_is_held_is_bounded_by_count(make_watch: MakeWatch, wait_until: Wai
         held = len(streams._pending)
         predictor.gate.set()
         wait_until(lambda: len(streams.ended) == 300)
-    assert held <= 128  # four batches of sixteen for each of two lines
+    assert held <= 160  # five batches of sixteen for each of two lines
 
 
 def test_what_is_held_is_bounded_by_bytes(make_watch: MakeWatch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,7 +400,7 @@ def test_what_is_held_long_is_renewed_and_what_was_taken_over_is_dropped(
         wait_until(lambda: any(job.lost for job in subject._ledger.held()))
         predictor.gate.set()
         wait_until(lambda: not subject._ledger.held())
-    assert [outcome.delivery.entry for outcome in streams.ended] == [entries[0], entries[2]]
+    assert sorted(outcome.delivery.entry for outcome in streams.ended) == [entries[0], entries[2]]
 
 
 def test_a_frame_delivered_again_before_its_publish_failed_is_not_left_behind(

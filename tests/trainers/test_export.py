@@ -23,7 +23,11 @@ SETTINGS = Settings(side_px=64, epochs=1)
 def network():
     """The default backbone with alignments that do something."""
     with seeded(0):
-        net = Network(backbones.load(SETTINGS.backbone, 64), SETTINGS, pick_channels(backbones.build(SETTINGS.backbone, 64), None, 0))
+        net = Network(
+            backbones.load(SETTINGS.backbone, 64),
+            SETTINGS,
+            pick_channels(backbones.build(SETTINGS.backbone, 64), None, 0),
+        )
         for part in (net.ica, *net.fca):
             torch.nn.init.normal_(part.localiser.last.weight, std=0.05)
     return net.eval()
