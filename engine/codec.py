@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import cv2
 import msgpack
@@ -44,18 +44,20 @@ Side = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _FrameMeta(msgspec.Struct, frozen=True):
-    """The keys of a frame's `meta` besides `v`; others are ignored."""
+    """The keys of a frame's `meta`; others are ignored."""
 
+    v: Literal[1]
     camera: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
     ts_ns: int
     codec: Codec
     id: Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)] | UnsetType = UNSET
     shape: tuple[Side, Side, Side] | UnsetType = UNSET
     pixel_format: str | UnsetType = UNSET
-    tags: dict[str, Tag] = {}
+    tags: dict[str, Tag] | UnsetType = UNSET
 
 
 _FRAME_KEYS: Final = _FrameMeta.__struct_fields__
+_FRAME_DECODER: Final = msgspec.msgpack.Decoder(_FrameMeta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +90,9 @@ def decode_frame(meta: bytes, data: bytes | None) -> Frame:
 
     Raises ContractError naming the key, what was expected and what was found.
     """
-    document = _unpack(meta)
-    if document.get("v") != VERSION or type(document["v"]) is not int:
-        raise ContractError(f"meta: `v`: expected {VERSION}, got {str(document.get('v', 'nothing'))[:32]}")
+    given = _plainly(meta) or _strictly(meta)
     if data is None:
         raise ContractError("data: the entry has no such field; send the picture's bytes in it")
-    try:
-        given = msgspec.convert({key: document[key] for key in _FRAME_KEYS if key in document}, _FrameMeta)
-    except msgspec.ValidationError as error:
-        raise ContractError(f"meta: {error}; docs/wire.md lists the keys") from None
-    if len(meta) > MAX_TAGS_BYTES:
-        _check_tags_size(given.tags)
     return Frame(
         camera=given.camera,
         ts_ns=given.ts_ns,
@@ -107,7 +101,7 @@ def decode_frame(meta: bytes, data: bytes | None) -> Frame:
         id=None if given.id is UNSET else given.id,
         shape=None if given.shape is UNSET else given.shape,
         pixel_format=_pixel_format(given),
-        tags=given.tags,
+        tags={} if given.tags is UNSET else given.tags,
     )
 
 
@@ -183,6 +177,34 @@ def decode_dead(fields: Mapping[bytes, bytes]) -> DeadEntry:
         return DeadEntry(frame=error["frame"], line=error["line"], letter=letter, meta=meta, data=data)
     except KeyError as missing:
         raise ContractError(f"dead letter: {missing} is missing in {ERROR}; is this an engine's dead stream?") from None
+
+
+def _plainly(meta: bytes) -> _FrameMeta | None:
+    """A valid `meta` of nothing but known keys and no tags, which nearly all are; None for a closer look.
+
+    The decoder passes over duplicates and what unknown keys hold, so as many keys must be found as the map counts.
+    """
+    try:
+        given = _FRAME_DECODER.decode(meta)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    optional = (given.id, given.shape, given.pixel_format)
+    found = 4 + sum(value is not UNSET for value in optional)
+    return given if meta[0] == 0x80 | found and given.tags is UNSET else None
+
+
+def _strictly(meta: bytes) -> _FrameMeta:
+    """Any valid `meta`, looked at key by key; raises ContractError for what is none."""
+    document = _unpack(meta)
+    if "v" in document and document["v"] != VERSION:
+        raise ContractError(f"meta: `v`: this engine reads {VERSION}, got {str(document['v'])[:32]!r}; upgrade it")
+    try:
+        given = msgspec.convert({key: document[key] for key in _FRAME_KEYS if key in document}, _FrameMeta)
+    except msgspec.ValidationError as error:
+        raise ContractError(f"meta: {error}; docs/wire.md lists the keys") from None
+    if given.tags is not UNSET and len(meta) > MAX_TAGS_BYTES:
+        _check_tags_size(given.tags)
+    return given
 
 
 def _pack(document: Document) -> bytes:

@@ -24,9 +24,10 @@ _PIECE = 256  # positions
 
 
 def write(path: Path, arrays: dict[str, Any], facts: dict[str, object]) -> None:
-    """Write arrays and facts."""
+    """Write arrays and facts; the same ones give the same bytes."""
     header = {"format": FORMAT, "version": str(VERSION), "facts": json.dumps(facts)}
     save_file(arrays, path, metadata=header)
+    _sort_header(path)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -43,6 +44,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         facts = json.loads(header["facts"])
         arrays = {name: file.get_tensor(name) for name in file.keys() if name != "factor"}  # noqa: SIM118
         return arrays | {"factor": _factor(file, check(facts["storage"]))}, facts
+
+
+def _sort_header(path: Path) -> None:
+    """Put the header's keys in order in place: safetensors writes its metadata in a different one each time."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        file.seek(8)
+        file.write(json.dumps(header, sort_keys=True, separators=(",", ":")).encode().ljust(size))
 
 
 def _factor(file: Any, storage: Storage) -> Stored:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from engine import codec
 from engine.codec import decode_dead, decode_frame, decode_result, encode_dead, encode_frame, encode_result
 from engine.errors import ContractError
 from engine.types import DeadLetter, Frame, Region, Result
@@ -147,6 +148,17 @@ def test_refuses_what_is_not_one_map(meta: bytes) -> None:
         decode_frame(meta, b"")
 
 
+@pytest.mark.parametrize("depth", [10, 100_000])
+def test_depth_is_no_way_to_crash(depth: int) -> None:
+    packed = msgpack.packb(JPEG)
+    deep = bytes([packed[0] + 1]) + packed[1:] + msgpack.packb("deep") + b"\x91" * depth + b"\xc0"
+    if depth == 10:
+        assert decode_frame(deep, b"picture") == read(JPEG)
+    else:
+        with pytest.raises(ContractError):
+            decode_frame(deep, b"")
+
+
 def test_refuses_text_that_is_not_utf8() -> None:
     packed = msgpack.packb({**JPEG, "camera": "AAAA"}).replace(b"AAAA", b"\xff\xfeAA")
     with pytest.raises(ContractError, match="msgpack"):
@@ -188,6 +200,17 @@ def test_a_mutated_meta_gives_a_frame_or_a_contract_error(change: dict[str, Any]
         return
     assert type(frame.ts_ns) is int
     assert len(frame.camera) <= 64
+
+
+@settings(max_examples=150)
+@given(st.sampled_from([JPEG, RAW, {**RAW, "id": "x"}]), st.data())
+def test_the_short_way_to_read_a_meta_agrees_with_the_long_one(base: dict[str, Any], data: st.DataObject) -> None:
+    packed = bytearray(msgpack.packb(base))
+    for _ in range(data.draw(st.integers(0, 3))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    plain = codec._plainly(bytes(packed))
+    if plain is not None:
+        assert codec._strictly(bytes(packed)) == plain
 
 
 def test_a_frame_survives_the_round_trip() -> None:

@@ -126,7 +126,7 @@ class Job:
         kind, message = self.failure
         return DeadLetter(
             type=kind,
-            message=message[:_MAX_MESSAGE_CHARS],
+            message=" ".join(message.split())[:_MAX_MESSAGE_CHARS],
             model=self.watch.model,
             deliveries=self.delivery.deliveries - (kind == "max_deliveries"),  # this last one was not a try
             consumer=consumer,

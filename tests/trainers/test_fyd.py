@@ -126,7 +126,8 @@ def test_alignments_begin_as_the_identity():
 
 def test_ica_maps_are_rotations_and_fca_maps_are_bounded():
     x = noise((4, 3, 64, 64))
-    ica, fca = ImageAlignment(64), FeatureAlignment(3, 64, 0.1)
+    with seeded(2):
+        ica, fca = ImageAlignment(64), FeatureAlignment(3, 64, 0.1)
     for part in (ica, fca):
         torch.nn.init.normal_(part.localiser.last.weight, std=5, generator=torch.Generator().manual_seed(2))
     linear = ica(x)[:, :, :2]
@@ -134,7 +135,7 @@ def test_ica_maps_are_rotations_and_fca_maps_are_bounded():
     torch.testing.assert_close(torch.linalg.det(linear), torch.ones(4))
     assert ica(x)[:, :, 2].abs().max() == 0
     offset = (fca(x) - torch.eye(2, 3)).abs()
-    assert 0.09 < offset.detach().max() <= 0.1
+    assert 0.09 < offset.detach().max() <= 0.1 + 1e-6  # 1 + 0.1 is rounded to float32
 
 
 def test_negative_cosine_is_the_mean_over_positions():

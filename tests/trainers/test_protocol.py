@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.bundle import read
 from engine.contract import Calibration, Estimate, Scale
 from engine.errors import UsageError
 from engine.serving.base import ConstantPredictor
@@ -130,6 +129,7 @@ class Recording:
     label: str
     asked: list[TrainOptions] = field(default_factory=list)
     name: str = "recording"
+    in_protocols: tuple[str, ...] = ("ablation",)
 
     def train(self, options, progress):
         self.asked.append(options)
@@ -137,7 +137,7 @@ class Recording:
         return TrainReport(options.out, self.name, "1", 1.0, {}, {"distance_variance": 0.5})
 
     def variants(self, protocol):
-        if protocol != "ablation":
+        if protocol not in self.in_protocols:
             return []
         other = Recording("other")
         return [Variant("A", "this", self), Variant("A", "other", other), Variant("B", "this again", self)]
@@ -177,23 +177,9 @@ def test_unknown_protocols_and_methods_without_one_are_refused(parts):
             protocol.run(name, Recording(""), TrainOptions(parts, parts), brightness_judge, RecordedProgress())
 
 
-@pytest.mark.slow
-def test_fyd_under_disturbance(parts, resnet_file):
-    """Table 3 whole, tiny: two trainings on each of two copies."""
-    options = TrainOptions(parts, parts, backbone=resnet_file, image_size=64, epochs=1, channels=40, threads=1)
-
-    @contextmanager
-    def open_judge(path):
-        from engine.serving.select import open_local
-
-        detector = open_local(read(path), "onnx", "fp32", threads=1)
-        yield Judge(detector.predict, 64, 64, read(path).executable("fp32").calibration)
-
-    outcome = protocol.run("disturbed", Fyd(), options, open_judge, RecordedProgress())
-    assert [(row.data, row.variant) for row in outcome.rows] == [
-        ("colour", "baseline"),
-        ("colour", "non-contrastive"),
-        ("spatial", "baseline"),
-        ("spatial", "non-contrastive"),
-    ]
-    assert all(0 <= row.image_AUROC <= 1 and row.distance_variance > 0 for row in outcome.rows)
+def test_disturbed_copies_are_trained_and_judged_one_by_one(parts):
+    trainer = Recording("this", in_protocols=("disturbed",))
+    outcome = protocol.run("disturbed", trainer, TrainOptions(parts, parts), brightness_judge, RecordedProgress())
+    assert [row.data for row in outcome.rows if row.variant == "this"] == ["colour", "spatial"]
+    assert [options.data.name for options in trainer.asked] == ["colour", "spatial"]
+    assert not any(options.data.exists() for options in trainer.asked)  # scratch copies are gone

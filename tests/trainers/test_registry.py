@@ -5,7 +5,7 @@ import pytest
 from engine.contract import NAME_PATTERN
 from engine.errors import UsageError
 from trainers import registry
-from trainers.base import TrainOptions, Trainer
+from trainers.base import Trainer, TrainOptions
 from trainers.fyd import Fyd
 from trainers.progress import RecordedProgress
 from trainers.protocol import PROTOCOLS
