@@ -23,7 +23,7 @@ POSITIONS_NAME = "positions"  # (N, h, w, 2) float32, where features are aligned
 GRID_NAME = "grid"  # (N, h, w) float32 distances
 
 Precision = Literal["fp32", "fp16", "int8"]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 Real = TypeVar("Real", np.float32, np.float64)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -243,6 +243,36 @@ def pump(source: socket.socket, sink: socket.socket, drop: Callable[[bytes], boo
             end.shutdown(socket.SHUT_RDWR)
 
 
+def test_full_server_makes_the_producer_wait(make_line, tmp_path):
+    """At maxmemory the server refuses writes until somebody consumes: no frame is lost, none is doubled."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    assert cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    with EmbeddedServer(maxmemory_bytes=12 << 20) as server:
+        line = make_line(server)
+        pushing = threading.Thread(
+            target=lambda: reports.append(push(options(line, tmp_path / "noise.png", loop=True, frames=60)))
+        )
+        reports: list[PushReport] = []
+        seen: list[str] = []
+        pushing.start()
+        while pushing.is_alive() or line.left():
+            for entry, meta, _ in entries(line):
+                seen.append(meta["id"])
+                line.client.xdel(line.keys.frames, entry)
+            time.sleep(0.3)
+        pushing.join()
+    assert seen == ["noise.png"] + [f"noise.png#{i}" for i in range(1, 60)]
+    assert reports[0].interruptions >= 1
+
+
+def test_cluster(make_line, folder):
+    bus = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    with EmbeddedServer(port=free_port(), settings=bus) as server:
+        line = make_line(server)
+        line.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        assert push(options(line, folder, loop=True, frames=10)).frames == line.left() == 10
+
+
 def test_refusal_for_good_is_an_error(line, folder):
     line.client.set(line.keys.frames, "not a stream")
     with pytest.raises(StreamError, match=r"cannot be sent.*WRONGTYPE"):

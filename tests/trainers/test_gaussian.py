@@ -93,8 +93,8 @@ def test_held_out_pictures_give_a_guarantee(extractor, source):
     assert fitted.calibration.image_estimate.guarantee
     assert fitted.detector.gaussian.samples == 20
     scores, _ = fitted.detector.score(held_out.take(range(20)))
-    # 2.1 of 21 exchangeable scores may lie above: the threshold is the third largest
-    assert fitted.calibration.image.threshold == pytest.approx(np.sort(scores)[-3], rel=1e-3)
+    # of 21 exchangeable scores 2 may be rejected (2.1 at 10 %): a new one above the second largest of the 20
+    assert fitted.calibration.image.threshold == pytest.approx(np.sort(scores)[-2], rel=1e-3)
 
 
 def test_few_pictures_are_all_trained_on(source):

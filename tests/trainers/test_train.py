@@ -24,7 +24,7 @@ from trainers.data import Pictures, read_dataset
 from trainers.evaluate import Judge, evaluate
 from trainers.features import Extractor
 from trainers.fyd import Fyd, Settings
-from trainers.fyd.learn import learn, seeded
+from trainers.fyd.learn import learn, seeded, torch_threads
 from trainers.fyd.model import Network, pick_channels
 from trainers.progress import RecordedProgress
 
@@ -169,12 +169,15 @@ def test_a_folder_that_is_no_bundle_is_not_overwritten(parts, tmp_path):
 
 def torchs(settings, spec, parts, tmp_path):
     """The network of a training in torch, trained once more."""
+    backbone = backbones.load(spec, SIDE)
     with seeded(0):
-        backbone = backbones.load(spec, SIDE)
         network = Network(backbone, settings, pick_channels(backbone, settings.channels, 0)).eval()
     if settings.learns:
         pictures = resized.read(Pictures(read_dataset(parts).train), SIDE, RecordedProgress())
-        learn(network, pictures, 0, Checkpoint.beside(tmp_path / "again", ""), RecordedProgress())
+        with torch_threads(
+            1
+        ):  # as in training; sums of several threads differ in their last bits, which learning widens
+            learn(network, pictures, 0, Checkpoint.beside(tmp_path / "again", ""), RecordedProgress())
     return network
 
 
