@@ -264,11 +264,30 @@ def test_an_untrained_alignment_changes_nothing():
     np.testing.assert_allclose(positions[0, :, :, 1].numpy(), np.tile(centres[:, None], (1, 8)), atol=1e-6)
 
 
-def test_each_level_is_aligned_after_the_one_before():
-    """FCA i warps the output of block i, which block i + 1 then takes in."""
+@pytest.fixture
+def aligning():
+    """A network whose FCAs do something."""
     net = network(TINY)
     for fca in net.fca:
         torch.nn.init.normal_(fca.localiser.last.weight, std=0.05, generator=torch.Generator().manual_seed(3))
+    return net
+
+
+def test_positions_invert_the_mean_of_the_levels_maps(aligning):
+    with torch.no_grad():
+        _, positions = aligning(images(1))
+        _, affines = aligning.levels(aligning.normalised(images(1)))
+    mean = np.mean([affine[0].double().numpy() for affine in affines], axis=0)
+    back = np.linalg.inv(np.vstack([mean, [0, 0, 1]]))
+    centres = (2 * np.arange(8) + 1) / 8 - 1
+    for i, j in np.ndindex(8, 8):
+        want = (back @ (centres[j], centres[i], 1))[:2]
+        np.testing.assert_allclose(positions[0, i, j].numpy(), want, atol=1e-5)
+
+
+def test_each_level_is_aligned_after_the_one_before(aligning):
+    """FCA i warps the output of block i, which block i + 1 then takes in."""
+    net = aligning
     with torch.no_grad():
         pictures = net.normalised(images())
         features, affines = net.levels(pictures)

@@ -73,6 +73,12 @@ def test_late_convolutions_are_integers_and_early_ones_are_not(int8):
     assert sources == ["float"] * 3 + ["DequantizeLinear"] * 2
 
 
+def test_an_activation_sets_its_convolutions_range(int8):
+    """Otherwise eight bits are spent on values that ReLU6 cuts off; its node goes, the range does the cutting."""
+    graph = onnx.load(int8).graph
+    assert sum(node.op_type == "Clip" for node in graph.node) == 3  # behind the float convolutions only
+
+
 def test_weights_are_per_channel_and_keep_seven_bits(int8):
     graph = onnx.load(int8).graph
     tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
