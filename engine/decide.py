@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -109,15 +110,28 @@ def regions_of(scores: F32, mask: U8) -> tuple[Region, ...]:
     if not width:
         return ()
     window = (slice(top, top + height), slice(left, left + width))
-    inside = mask[window]
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
-    marked = inside > 0
-    peaks = np.zeros(count, np.float32)
-    np.maximum.at(peaks, np.asarray(labels[marked], np.intp), scores[window][marked])
-    order = sorted(range(1, count), key=lambda i: (-float(peaks[i]), i))[:MAX_REGIONS]
-    return tuple(_region(np.asarray(stats[i], np.int32), left, top, float(peaks[i])) for i in order)
+    regions = [_region(box, left, top, peak) for box, peak in _components(mask[window], scores[window])]
+    return tuple(sorted(regions, key=lambda region: -region.score)[:MAX_REGIONS])
 
 
-def _region(stats: npt.NDArray[np.int32], left: int, top: int, peak: float) -> Region:
-    x, y, w, h, area = (int(v) for v in stats)
+def _components(mask: U8, scores: F32) -> Iterator[tuple[list[int], float]]:
+    """[x, y, width, height, area] and the peak score of each region of a mask that its regions fill from edge to edge.
+
+    OpenCV's statistics take ten times as long as its labels, and most pictures have one region: it fills the mask.
+    """
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    if count == 2:
+        height, width = mask.shape
+        yield [0, 0, width, height, cv2.countNonZero(mask)], cv2.minMaxLoc(scores, mask)[1]
+        return
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    for label in range(1, count):
+        x, y, width, height, area = (int(v) for v in stats[label])
+        box = (slice(y, y + height), slice(x, x + width))
+        inside = np.equal(labels[box], label).view(np.uint8)
+        yield [x, y, width, height, area], cv2.minMaxLoc(scores[box], inside)[1]
+
+
+def _region(box: list[int], left: int, top: int, peak: float) -> Region:
+    x, y, w, h, area = box
     return Region(bbox=(left + x, top + y, w, h), area=area, score=peak)

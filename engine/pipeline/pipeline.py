@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+import cv2
+
 from engine.batcher import Batcher
 from engine.codec import decode_frame, encode_pictures
 from engine.config import Config
@@ -99,6 +101,7 @@ class Pipeline:
         loops: list[Callable[[], None]] = [self._publisher.loop, self._keeper.loop]
         loops += [self._inference.loop] * _BATCHES_RUN
         loops += [self._workers.loop] * min(_MAX_WORKERS, cpu_count())
+        cv2.setNumThreads(1)  # the workers share the cores among pictures already
         threads = [threading.Thread(target=self._guard, args=(loop,), name=_name(loop), daemon=True) for loop in loops]
         with ExitStack() as stack:
             if self._config.metrics.port:

@@ -64,10 +64,16 @@ def _decode(file: Path) -> U8:
 
 
 def _encode_image(bgr: U8, codec: Codec) -> Encoded:
-    """(H, W, 3) BGR -> the codec's bytes."""
+    """(H, W, 3) BGR -> the codec's bytes; a grey picture travels as one channel, as a monochrome camera sends it."""
+    pixels = bgr[..., :1] if _is_grey(bgr) else bgr
     if codec == "raw":
-        height, width, channels = bgr.shape
-        return Encoded("raw", bgr.tobytes(), (height, width, channels), "BGR8")
+        height, width, channels = pixels.shape
+        return Encoded("raw", pixels.tobytes(), (height, width, channels), "BGR8" if channels == 3 else "Mono8")
     if codec == "jpeg":
-        return Encoded("jpeg", cv2.imencode(".jpg", bgr, _JPEG_SETTINGS)[1].tobytes())
-    return Encoded("png", cv2.imencode(".png", bgr, _PNG_SETTINGS)[1].tobytes())
+        return Encoded("jpeg", cv2.imencode(".jpg", pixels, _JPEG_SETTINGS)[1].tobytes())
+    return Encoded("png", cv2.imencode(".png", pixels, _PNG_SETTINGS)[1].tobytes())
+
+
+def _is_grey(bgr: U8) -> bool:
+    blue, green, red = cv2.split(bgr)
+    return not cv2.norm(blue, green, cv2.NORM_INF) and not cv2.norm(green, red, cv2.NORM_INF)

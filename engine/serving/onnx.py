@@ -19,34 +19,51 @@ from engine.types import U8
 class OnnxNetwork:
     """An ONNX file executed by ONNX Runtime with `threads` threads (0: all cores).
 
-    A batch is cut into one part per thread, and each part runs on one thread from the first operator to the last. The
-    networks have many small operators: threads that share each of them wait for one another, asleep (slow) or spinning
-    (on cores that decoding needs). Only a batch with fewer pictures than threads shares its operators.
+    Every picture of a batch is run by itself, on one thread from the first operator to the last. The networks have many
+    small operators: threads that share each of them wait for one another, asleep (slow) or spinning (on cores that
+    decoding needs); and the activations of one picture stay in a core's cache where those of several do not (measured:
+    four pictures at a time cost 12 % more each in float32 and 60 % more in int8). Only a batch with fewer pictures than
+    threads shares its operators.
     """
 
     backend = "onnx"
 
     def __init__(self, path: Path, threads: int) -> None:
         self._threads = threads or cpu_count()
-        self._parts = _session(path, 1)
-        self._shared = self._parts if self._threads == 1 else _session(path, self._threads)
+        self._alone = _session(path, 1)
+        self._shared = self._alone if self._threads == 1 else _session(path, self._threads)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="onnx")
 
     def run(self, images: U8) -> Sequence[Array]:
         """See `Network.run`."""
         try:
-            if len(images) < self._threads or self._threads == 1:
-                return _run(self._shared, images)
-            parts = np.array_split(images, self._threads)
-            outputs = list(self._pool.map(lambda part: _run(self._parts, part), parts))
+            if len(images) < self._threads:
+                outputs: Sequence[Array] = self._shared.run(None, {INPUT_NAME: images})
+                return outputs
+            return self._each_alone(images)
         except Exception as error:  # ONNX Runtime raises many unrelated types; this is the edge
             raise BackendError(f"ONNX Runtime failed on a batch of shape {images.shape}: {error}") from error
-        return [np.concatenate(output) for output in zip(*outputs, strict=True)]
 
     def close(self) -> None:
         """Release the sessions."""
         self._pool.shutdown()
-        del self._parts, self._shared
+        del self._alone, self._shared
+
+    def _each_alone(self, images: U8) -> list[Array]:
+        """One run a picture, each writing into its row of the batch's outputs."""
+        wanted = {node.name: node.shape[1:] for node in self._alone.get_outputs()}
+        outputs = {name: np.empty((len(images), *shape), np.float32) for name, shape in wanted.items()}
+
+        def one(row: int) -> None:
+            binding = self._alone.io_binding()
+            binding.bind_cpu_input(INPUT_NAME, images[row : row + 1])
+            for name, output in outputs.items():
+                place = output[row : row + 1]
+                binding.bind_output(name, "cpu", 0, np.float32, place.shape, place.ctypes.data)
+            self._alone.run_with_iobinding(binding)
+
+        list(self._pool.map(one, range(len(images))))
+        return list(outputs.values())
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:
@@ -59,8 +76,3 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise BackendError(f"{path}: ONNX Runtime {ort.__version__} cannot load it: {error}") from error
-
-
-def _run(session: ort.InferenceSession, images: U8) -> Sequence[Array]:
-    outputs: Sequence[Array] = session.run(None, {INPUT_NAME: images})
-    return outputs
