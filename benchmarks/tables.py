@@ -13,14 +13,16 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, false_alarms, streaming
+from benchmarks import accuracy, bench_mahalanobis, false_alarms, learnt, streaming
 from benchmarks.harness import RESULTS, Document
 from benchmarks.peers import anomalib_padim
 
 TABLES: Mapping[str, Callable[[Document], str]] = {
-    module.QUESTION: module.table for module in (streaming, accuracy, false_alarms, anomalib_padim)
+    module.QUESTION: module.table
+    for module in (streaming, accuracy, false_alarms, learnt, anomalib_padim, bench_mahalanobis)
 }
-DOCUMENTS = (Path(__file__).parent / "README.md", Path(__file__).parents[1] / "docs" / "results.md")
+_HERE = Path(__file__).parent
+DOCUMENTS = (_HERE / "README.md", _HERE.parent / "docs" / "results.md", _HERE.parent / "kernels" / "README.md")
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -25,6 +25,7 @@ class Learner:
     """
 
     def __init__(self, network: Network, settings: Settings, seed: int) -> None:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.6 times as fast on a CPU
         self.network = network.eval()
         self.settings = settings
         self.generator = torch.Generator().manual_seed(seed)
