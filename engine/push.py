@@ -121,8 +121,8 @@ class _Push:
         with ExitStack() as stack:
             journal = stack.enter_context(Journal(options.journal)) if options.journal else None
             link = stack.enter_context(closing(Link(options.redis, read_password(options.redis), "engine-push")))
-            stream = line_keys(options.redis.prefix, options.line).frames
-            sender = Sender(link, stream, options.max_backlog, journal)
+            keys = line_keys(options.redis.prefix, options.line)
+            sender = Sender(link, keys, options.max_backlog, journal)
             try:
                 for parcel in islice(self._parcels(), options.frames or None):
                     if not sender.put(parcel, self._stop):

@@ -27,6 +27,7 @@ from engine.producer.sender import Sender
 from engine.producer.sources import find_source, redacted
 from engine.push import PushOptions, PushReport, frame_id, push
 from engine.streams.embedded import EmbeddedServer, free_port
+from engine.streams.keys import line_keys
 from engine.streams.link import Link
 
 MS = 1_000_000
@@ -176,6 +177,21 @@ def test_backlog_limit_makes_the_producer_wait(server, line, folder):
     assert report.backlog_wait_s > 0.02
 
 
+def test_kept_frames_are_no_backlog(line, folder, make_config, run_burst):
+    """A stream full of frames that have ended and were kept is no reason to wait; frames still to end are."""
+    push(options(line, folder, loop=True, frames=6))
+    run_burst(make_config(line, keep_frames=True))
+    assert (line.left(), len(line.ends())) == (6, 6)
+    assert push(options(line, folder, loop=True, frames=5, max_backlog=5)).backlog_wait_s < 0.004  # shorter than a poll
+    pushing = threading.Thread(target=push, args=[options(line, folder, frames=3, max_backlog=5)])
+    pushing.start()
+    pushing.join(0.2)
+    assert pushing.is_alive()
+    run_burst(make_config(line, keep_frames=True))
+    pushing.join(10)
+    assert (line.left(), pushing.is_alive()) == (14, False)
+
+
 def test_frames_survive_a_server_restart(make_line, folder, tmp_path):
     """Frames sent before, during and after an outage: all there, once each, in order."""
     directory = tmp_path / "server"
@@ -282,7 +298,7 @@ def test_refusal_for_good_is_an_error(line, folder):
 def test_unsent_frames_are_counted_when_the_wait_is_given_up(tmp_path):
     stop = threading.Event()
     nobody = Link(Redis(url=f"redis://127.0.0.1:{free_port()}/0"), None, "test")
-    sender = Sender(nobody, "engine:{line1}:frames", max_backlog=0)
+    sender = Sender(nobody, line_keys("engine", "line1"), max_backlog=0)
     for _ in range(3):
         assert sender.put(Parcel("x", b"meta", b"data"), stop)
     stop.set()

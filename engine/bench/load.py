@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> None:
     with closing(target.link()) as link:
 
         def work(request: Document) -> Document:
-            return send(Sender(link, target.keys.frames, int(request["max_backlog"])), source, request)
+            return send(Sender(link, target.keys, int(request["max_backlog"])), source, request)
 
         serve_requests(work)
 

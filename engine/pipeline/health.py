@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 
 from engine.errors import AwayError, StreamError
 
@@ -12,23 +13,26 @@ log = logging.getLogger(__name__)
 
 
 class Health:
-    """The troubles of the reading and of the publishing side; ready while there are none."""
+    """The troubles of the reading and of the publishing side, and of their single lines; ready while there are none.
+
+    That the server is away is one trouble however many sides notice it; what it refuses is told line by line.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._troubles: dict[str, StreamError] = {}
+        self._since_s: dict[str, float] = {}
         self._began = False
-        self._since_s = 0.0
 
     @property
     def ready(self) -> bool:
-        """Reading has begun, and neither side is in trouble."""
+        """Reading has begun, and nothing is in trouble."""
         return self._began and not self._troubles
 
     def trouble_s(self) -> float:
         """How long there has been trouble."""
         with self._lock:
-            return time.monotonic() - self._since_s if self._troubles else 0.0
+            return time.monotonic() - min(self._since_s.values()) if self._since_s else 0.0
 
     def begin(self, message: str) -> None:
         """The first read has succeeded."""
@@ -43,15 +47,13 @@ class Health:
 
     def fails(self, side: str, error: StreamError) -> None:
         """A side cannot work now."""
+        away = isinstance(error, AwayError)
         with self._lock:
-            known = {type(trouble) for trouble in self._troubles.values()}
-            if not self._troubles:
-                self._since_s = time.monotonic()
+            known = (away and self._away()) or type(self._troubles.get(side)) is type(error)
             self._troubles[side] = error
-        if type(error) not in known:
-            what = (
-                "waiting for the server" if isinstance(error, AwayError) else "the server refuses, frames stay pending"
-            )
+            self._since_s.setdefault(side, time.monotonic())
+        if not known:
+            what = "waiting for the server" if away else "the server refuses, frames stay pending"
             log.error("%s (%s): %s", what, side, error)
 
     def works(self, side: str) -> None:
@@ -59,7 +61,19 @@ class Health:
         if side not in self._troubles:
             return
         with self._lock:
-            self._troubles.pop(side, None)
-            healed = not self._troubles
+            was_away = isinstance(self._troubles.pop(side), AwayError)
+            lasted_s = time.monotonic() - self._since_s.pop(side)
+            healed = not (was_away and self._away())
         if healed:
-            log.warning("working again after %.1f s", time.monotonic() - self._since_s)
+            log.warning("working again (%s) after %.1f s", side, lasted_s)
+
+    def refused(self, side: str, lines: Mapping[str, StreamError]) -> None:
+        """The lines that a side is refused now; all its others work."""
+        now = {f"{side} {line}": error for line, error in lines.items()}
+        for trouble in [known for known in self._troubles if known.startswith(f"{side} ") and known not in now]:
+            self.works(trouble)
+        for trouble, error in now.items():
+            self.fails(trouble, error)
+
+    def _away(self) -> bool:
+        return any(isinstance(error, AwayError) for error in self._troubles.values())

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from engine.errors import AwayError, StreamError
 from engine.pipeline.health import Health
@@ -47,10 +47,15 @@ class Publisher:
         self._over = over
         self._waiting: deque[Job] = deque()
         self._parked: list[Job] = []
+        self._refused: dict[str, StreamError] = {}  # lines that have parked jobs, and why
         self._retry_s = 0.0  # monotonic time at which the parked ones are tried again
         self._stopped = False
         self._changed = threading.Condition()
-        self.refused_lines: frozenset[str] = frozenset()
+
+    @property
+    def refused_lines(self) -> Collection[str]:
+        """Lines that are not to be read, because what was read could not be published."""
+        return tuple(self._refused)
 
     def put(self, jobs: Sequence[Job]) -> None:
         """Take jobs whose outcome stands."""
@@ -93,26 +98,27 @@ class Publisher:
         self._ledger.end(job for job, _ in over)
         for job, ended in over:
             self._over(job, ended)
-        for _, error in failed:
-            self._health.fails("publishing", error)
-        self._park([job for job, error in failed if not isinstance(error, AwayError)])
-        if not failed and not self._parked:
-            self._health.works("publishing")
-        self._try_again([job for job, error in failed if isinstance(error, AwayError)])
+        refused = [(job, error) for job, error in failed if not isinstance(error, AwayError)]
+        self._park([job for job, _ in refused], {job.watch.line: error for job, error in refused})
+        self._try_again([(job, error) for job, error in failed if isinstance(error, AwayError)])
 
-    def _park(self, jobs: Sequence[Job]) -> None:
+    def _park(self, jobs: Sequence[Job], errors: dict[str, StreamError]) -> None:
         if jobs:
             for job in jobs:
                 job.drop_payload()
             self._parked += jobs
             self._retry_s = time.monotonic() + _REFUSED_S
             self._ledger.park(jobs)
-        if self.refused_lines or jobs:
-            self.refused_lines = frozenset(job.watch.line for job in self._parked)
+        if self._refused or jobs:
+            lines = {job.watch.line for job in self._parked}
+            self._refused = {line: error for line, error in (self._refused | errors).items() if line in lines}
+            self._health.refused("publishing", self._refused)
 
-    def _try_again(self, jobs: Sequence[Job]) -> None:
-        if not jobs:
+    def _try_again(self, failed: Sequence[tuple[Job, AwayError]]) -> None:
+        if not failed:
+            self._health.works("publishing")
             return
+        self._health.fails("publishing", failed[0][1])
         with self._changed:
-            self._waiting.extendleft(reversed(jobs))
+            self._waiting.extendleft(job for job, _ in reversed(failed))
             self._changed.wait_for(lambda: self._stopped, _AWAY_S)

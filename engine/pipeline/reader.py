@@ -71,6 +71,7 @@ class Reader:
                 continue
             failures = 0
             self._health.works("reading")
+            self._health.refused("reading", self._source.refused())
             if burst and not found and self._drained():
                 break
         self._close()

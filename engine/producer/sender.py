@@ -23,35 +23,46 @@ from redis.exceptions import OutOfMemoryError
 from engine.errors import AwayError, StreamError
 from engine.producer.buffer import Buffer, Parcel
 from engine.producer.journal import Journal
+from engine.streams.keys import GROUP, LineKeys
 from engine.streams.link import Link
+from engine.streams.scripts import BACKLOG, LUA_BACKLOG
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SCRIPT = """#!lua
-local function reply(ids)
-  return {redis.call('XLEN', KEYS[1]), ids}
+# KEYS frames, marks of kept frames, receipt; ARGV token, most backlog, receipt's life in ms, group, meta, data, ...
+# -> {backlog, {entry, ...}}
+_SCRIPT = (
+    "#!lua\n"
+    + LUA_BACKLOG
+    + """
+local function unread()
+  return backlog(KEYS[1], KEYS[2], ARGV[4])
 end
-local receipt = redis.call('LRANGE', KEYS[2], 0, -1)
+local function reply(ids)
+  return {unread(), ids}
+end
+local receipt = redis.call('LRANGE', KEYS[3], 0, -1)
 if table.remove(receipt, 1) == ARGV[1] then
   return reply(receipt)
 end
 local ids = {}
 local room = #ARGV
 if tonumber(ARGV[2]) > 0 then
-  room = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
+  room = tonumber(ARGV[2]) - unread()
 end
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   if #ids >= room then break end
   ids[#ids + 1] = redis.call('XADD', KEYS[1], '*', 'meta', ARGV[i], 'data', ARGV[i + 1])
 end
 if #ids > 0 then
-  redis.call('DEL', KEYS[2])
-  redis.call('RPUSH', KEYS[2], ARGV[1], unpack(ids))
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+  redis.call('DEL', KEYS[3])
+  redis.call('RPUSH', KEYS[3], ARGV[1], unpack(ids))
+  redis.call('PEXPIRE', KEYS[3], ARGV[3])
 end
 return reply(ids)
 """
+)
 _RECEIPT_MS = 3_600_000
 _BUFFER_FRAMES = 64
 _BUFFER_BYTES = 4 << 20
@@ -76,11 +87,12 @@ class Sent:
 class Sender:
     """Owns the thread that talks to the server. `max_backlog` 0 means no limit."""
 
-    def __init__(self, link: Link, stream: str, max_backlog: int, journal: Journal | None = None) -> None:
+    def __init__(self, link: Link, keys: LineKeys, max_backlog: int, journal: Journal | None = None) -> None:
         self.sent = Sent()
         self._link = link
-        self._stream = stream
-        self._receipt = f"{stream}:push:{uuid.uuid4().hex}"  # on the stream's shard: the braces are in its name
+        self._stream = keys.frames
+        receipt = f"{keys.frames}:push:{uuid.uuid4().hex}"  # on the stream's shard: the braces are in its name
+        self._keys = [keys.frames, keys.ended, receipt]
         self._max_backlog = max_backlog
         self._journal = journal
         self._backlog = 0
@@ -150,11 +162,10 @@ class Sender:
     def _round_trip(self, batch: Sequence[Parcel]) -> list[str]:
         """Entry ids of the leading frames that the stream had room for."""
         self._round_trips += 1
-        arguments: list[bytes | str | int] = [str(self._round_trips), self._max_backlog, _RECEIPT_MS]
+        arguments: list[bytes | str | int] = [str(self._round_trips), self._max_backlog, _RECEIPT_MS, GROUP]
         for parcel in batch:
             arguments += [parcel.meta, parcel.data]
-        keys = [self._stream, self._receipt]
-        self._backlog, entries = self._insist(lambda client: _run(client, keys, arguments))
+        self._backlog, entries = self._insist(lambda client: _run(client, self._keys, arguments))
         return [entry.decode() for entry in entries]
 
     def _await_room(self) -> None:
@@ -166,8 +177,11 @@ class Sender:
                 log.warning("%s: waiting, backlog %d of at most %d", self._stream, self._backlog, self._max_backlog)
                 reported = now
             self._pause(_POLL_S)
-            self._backlog = self._insist(lambda client: client.xlen(self._stream))
+            self._backlog = self._insist(self._ask_backlog)
         self.sent.waited_s += time.monotonic() - started
+
+    def _ask_backlog(self, client: redis.Redis) -> int:
+        return cast(int, Script(client, BACKLOG.source)(self._keys[:2], [GROUP]))
 
     def _insist(self, operation: Callable[[redis.Redis], T]) -> T:
         """Repeat an operation while the server is away; raises StreamError when it refuses for good."""

@@ -38,13 +38,17 @@ class Claim:
 class FrameSource(Protocol):
     """Hands out stream entries of one or more lines and keeps this consumer's claim on them alive.
 
-    Every method raises AwayError where the server cannot be reached now, StreamError where it refuses. Nothing is
-    lost by either; the next call connects again.
+    Every method raises AwayError where the server cannot be reached now, StreamError where it refuses this process.
+    What it refuses for single lines only, as their keys are of the wrong type or forbidden, raises nothing and is told
+    by `refused`; the other lines go on. Nothing is lost by any of these; the next call tries again.
     """
 
     @property
     def consumer(self) -> str:
         """This consumer's name, unique to the process."""
+
+    def refused(self) -> Mapping[str, StreamError]:
+        """The lines that the server refuses now, and why."""
 
     def now_ms(self, line: str) -> float:
         """Time of the server that holds a line, ms since the epoch: the clock that made the entry ids."""
@@ -53,7 +57,7 @@ class FrameSource(Protocol):
         """About `max_frames` deliveries of lines that are not in `skip`, waiting up to `block_ms` for the first.
 
         After a start and after a broken connection, what is pending for this consumer comes first, here as from
-        `claim`; the caller drops what it already holds.
+        `claim`; the caller drops what it already holds. Raises StreamError where every line is refused.
         """
 
     def claim(self, max_frames: int, *, alone: bool) -> Claim:
@@ -70,7 +74,7 @@ class FrameSource(Protocol):
         """Hand back what was not begun, so that another consumer gets it at once and not as a suspect."""
 
     def backlog(self) -> dict[str, int]:
-        """Entries in each line's frames stream."""
+        """Entries of each line that are still to end; without the lines that are refused."""
 
     def tend(self) -> dict[str, int]:
         """Remove consumers that are gone, trim where configured; returns how many unread frames each line lost."""

@@ -44,6 +44,7 @@ _AWAY = (
     RedisClusterException,
     OSError,
 )
+_LOST_REPLIES = ("NOGROUP", "UNBLOCKED the stream key")
 _AWAY_REPLIES = ("UNBLOCKED", "MASTERDOWN", "BUSY ", "LOADING")
 
 
@@ -114,12 +115,12 @@ class Link:
         return replies
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Raise redis-py's errors as ours."""
+    def translated(self, keys: Sequence[str] = ()) -> Iterator[None]:
+        """Raise redis-py's errors as ours; a refusal names the keys."""
         try:
             yield
         except (redis.RedisError, RedisClusterException, OSError) as error:
-            raise self._translate(error) from error
+            raise self._translate(error, keys) from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -140,7 +141,10 @@ class Link:
                     replies[i] = reply
         except (redis.RedisError, RedisClusterException, OSError) as error:
             return [self._translate(error)] * len(calls)
-        return [self._translate(reply) if isinstance(reply, Exception) else reply for reply in replies]
+        return [
+            self._translate(reply, call.keys) if isinstance(reply, Exception) else reply
+            for reply, call in zip(replies, calls, strict=True)
+        ]
 
     def _first_contact(self) -> None:
         options: dict[str, Any] = {
@@ -164,18 +168,19 @@ class Link:
             raise
         self._client = client
 
-    def _translate(self, error: BaseException) -> StreamError:
-        text = str(error)
+    def _translate(self, error: BaseException, keys: Sequence[str] = ()) -> StreamError:
+        text = str(error).partition(" script: ")[0]  # what follows is where in our script, which tells nobody anything
         if isinstance(error, _REFUSED):
             return StreamError(
                 f"{self.place}: the server refused the login ({text}); set REDIS_PASSWORD or redis.password_file"
             )
+        if text.startswith(_LOST_REPLIES):
+            return GroupLostError(f"{self.place}: {text}")
         if isinstance(error, _AWAY) or text.startswith(_AWAY_REPLIES):
             self._stale = True
             return AwayError(f"{self.place}: {text or type(error).__name__}")
-        if text.startswith("NOGROUP"):
-            return GroupLostError(f"{self.place}: {text}")
-        return StreamError(f"{self.place}: the server refused: {text}")
+        what = f" an operation on {', '.join(keys)}" if keys else ""
+        return StreamError(f"{self.place}: the server refused{what}: {text}")
 
 
 def place(url: str) -> str:

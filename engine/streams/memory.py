@@ -13,7 +13,8 @@ from engine.types import Delivery
 
 
 class MemoryStreams:
-    """Source and sink in one. Tests push deliveries, set `away` and `refused_lines`, and look at what was ended.
+    """Source and sink in one. Tests push deliveries, set `away`, `unreadable_lines` and `refused_lines` (of which
+    nothing can be published), and look at what was ended.
 
     Entry ids count up from `0-1`; a delivery pushed with `deliveries` above 1 is a suspect, as from a dead consumer.
     """
@@ -26,6 +27,7 @@ class MemoryStreams:
         self.renewed: list[Delivery] = []
         self.away = False
         self.refused_lines: set[str] = set()
+        self.unreadable_lines: set[str] = set()
         self._changed = threading.Condition()
         self._fresh: deque[Delivery] = deque()
         self._suspects: deque[Delivery] = deque()
@@ -41,6 +43,10 @@ class MemoryStreams:
             self._changed.notify_all()
             return delivery.entry
 
+    def refused(self) -> dict[str, StreamError]:
+        """See `FrameSource.refused`."""
+        return {line: StreamError(f"memory: {line} cannot be read") for line in self.unreadable_lines}
+
     def now_ms(self, line: str) -> float:
         """See `FrameSource.now_ms`; entries were all added at time 0."""
         return 0.0
@@ -50,7 +56,8 @@ class MemoryStreams:
         with self._changed:
             self._check()
             self._changed.wait_for(lambda: self._fresh, block_ms / 1e3)
-            taken = [delivery for delivery in self._fresh if delivery.line not in skip][:max_frames]
+            skipped = {*skip, *self.unreadable_lines}
+            taken = [delivery for delivery in self._fresh if delivery.line not in skipped][:max_frames]
             for delivery in taken:
                 self._fresh.remove(delivery)
             self._pending |= {delivery.entry: delivery for delivery in taken}

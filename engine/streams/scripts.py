@@ -26,30 +26,96 @@ def _script(body: str) -> Script:
     return Script(source, hashlib.sha1(source.encode()).hexdigest())
 
 
-# KEYS frames; ARGV group. Create the group from the stream's beginning where it is missing. -> {seconds, microseconds}
-OPEN: Final = _script("""
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+# `delivered(frames, group)` is the last entry that the group has handed out, "0-0" where there is no group.
+_DELIVERED = """
+local function delivered(frames, group)
+  for _, row in ipairs(redis.call('XINFO', 'GROUPS', frames)) do
+    local about = {}
+    for i = 1, #row, 2 do about[row[i]] = row[i + 1] end
+    if about.name == group then return about['last-delivered-id'] end
+  end
+  return '0-0'
+end
+"""
+
+# The marks of kept frames (see docs/wire.md): members of a sorted set, all of score 0, so in the order of their names,
+# which are entry ids filled up with zeros. The first says that everything up to it has ended, each other that this
+# entry has. `has_ended(marks, entry)` is whether an entry is covered.
+_MARKS = """
+local ORIGIN = string.rep('0', 20) .. '-' .. string.rep('0', 20)
+local function mark(id)
+  local ms, seq = string.match(id, '(%d+)-(%d+)')
+  return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
+end
+local function has_ended(marks, entry)
+  local first = redis.call('ZRANGE', marks, 0, 0)[1]
+  return first and (mark(entry) <= first or redis.call('ZSCORE', marks, mark(entry)))
+end
+"""
+
+# KEYS frames, marks; ARGV group. Create the group where it is missing: from the stream's beginning, or after the kept
+# frames that have all ended. Marks beyond the stream's last id are those of a stream that was deleted: they go.
+# -> {seconds, microseconds}
+OPEN: Final = _script(
+    _MARKS
+    + """
+local frames, marks, group = KEYS[1], KEYS[2], ARGV[1]
+local first, last = redis.call('ZRANGE', marks, 0, 0)[1], redis.call('ZRANGE', marks, -1, -1)[1]
+if first then
+  local about, row = {}, redis.call('EXISTS', frames) == 1 and redis.call('XINFO', 'STREAM', frames) or {}
+  for i = 1, #row, 2 do about[row[i]] = row[i + 1] end
+  if mark(about['last-generated-id'] or '0-0') < last then
+    redis.call('DEL', marks)
+    first = nil
+  end
+end
+local start = first and string.gsub(first, '0*(%d+)-0*(%d+)', '%1-%2') or '0'
+local made = redis.pcall('XGROUP', 'CREATE', frames, group, start, 'MKSTREAM')
 if made.err and not string.find(made.err, 'BUSYGROUP') then return made end
 return redis.call('TIME')
-""")
+"""
+)
 
-# KEYS frames, results or dead; ARGV group, entry, maxlen (0: none), keep (0 or 1), field, value, ...
-# -> 1 where this call ended the frame, 0 where it was no longer pending.
-# The two empty calls come first: a user without the right to acknowledge or delete must fail before the publish.
-END: Final = _script("""
-local frames, out, group, entry = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+# KEYS frames, marks, results or dead; ARGV group, entry, maxlen (0: none), keep (0 or 1), field, value, ...
+# -> 1 where this call ended the frame, 0 where it was no longer pending, or had ended under a group that is gone.
+# The empty calls come first: a user without the right to acknowledge, delete or mark must fail before the publish.
+# All that was delivered before the oldest pending entry has ended, and the marks up to it become one.
+END: Final = _script(
+    _MARKS
+    + _DELIVERED
+    + """
+local frames, marks, out, group, entry, keep = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[4] == '1'
 if #redis.call('XPENDING', frames, group, entry, entry, 1) == 0 then return 0 end
 redis.call('XACK', frames, group, '0-0')
-if ARGV[4] == '0' then redis.call('XDEL', frames, '0-0') end
+if has_ended(marks, entry) then
+  redis.call('XACK', frames, group, entry)
+  return 0
+end
+if keep then
+  redis.call('ZADD', marks, 'XX', 0, ORIGIN)
+  redis.call('ZREMRANGEBYLEX', marks, '(+', '(+')
+else
+  redis.call('XDEL', frames, '0-0')
+end
 if ARGV[3] == '0' then
   redis.call('XADD', out, '*', unpack(ARGV, 5))
 else
   redis.call('XADD', out, 'MAXLEN', '~', ARGV[3], '*', unpack(ARGV, 5))
 end
 redis.call('XACK', frames, group, entry)
-if ARGV[4] == '0' then redis.call('XDEL', frames, entry) end
+if not keep then
+  redis.call('XDEL', frames, entry)
+  return 1
+end
+if redis.call('EXISTS', marks) == 0 then redis.call('ZADD', marks, 0, ORIGIN) end
+redis.call('ZADD', marks, 0, mark(entry))
+local oldest = redis.call('XPENDING', frames, group)[2]
+local up_to = oldest and '(' .. mark(oldest) or '[' .. mark(delivered(frames, group))
+local first = redis.call('ZREVRANGEBYLEX', marks, up_to, '-', 'LIMIT', 0, 1)[1]
+if first then redis.call('ZREMRANGEBYLEX', marks, '-', '(' .. first) end
 return 1
-""")
+"""
+)
 
 # KEYS frames; ARGV group, consumer, start, count.
 # -> {{entry, deliveries, fields}, ...} of what is pending for this consumer: deliveries whose reply was lost.
@@ -137,9 +203,29 @@ end
 return removed
 """)
 
+# `backlog(frames, marks, group)` is how many entries are still to end: all of them, or where frames are kept those that
+# are pending and those that the group has not handed out (its lag, nil while the server cannot tell).
+LUA_BACKLOG: Final = """
+local function backlog(frames, marks, group)
+  local length = redis.call('XLEN', frames)
+  if length == 0 or redis.call('EXISTS', marks) == 0 then return length end
+  for _, row in ipairs(redis.call('XINFO', 'GROUPS', frames)) do
+    local about = {}
+    for i = 1, #row, 2 do about[row[i]] = row[i + 1] end
+    if about.name == group and about.lag then return math.min(length, about.lag + about.pending) end
+  end
+  return length
+end
+"""
+
+# KEYS frames, marks; ARGV group. -> entries still to end.
+BACKLOG: Final = _script(LUA_BACKLOG + "return backlog(KEYS[1], KEYS[2], ARGV[1])")
+
 # KEYS frames; ARGV group, maxlen, most entries. -> {entries removed unread, entries still over maxlen}
 # Oldest first; what a consumer holds is passed over: it ends soon, and as a result.
-TRIM: Final = _script("""
+TRIM: Final = _script(
+    _DELIVERED
+    + """
 local frames, group = KEYS[1], ARGV[1]
 local over = redis.call('XLEN', frames) - tonumber(ARGV[2])
 local budget, unread, start = tonumber(ARGV[3]), 0, '-'
@@ -148,27 +234,23 @@ local function parts(id)
   local ms, seq = string.match(id, '(%d+)-(%d+)')
   return tonumber(ms), tonumber(seq)
 end
-local read_ms, read_seq = 0, 0
-for _, row in ipairs(redis.call('XINFO', 'GROUPS', frames)) do
-  local about = {}
-  for i = 1, #row, 2 do about[row[i]] = row[i + 1] end
-  if about.name == group then read_ms, read_seq = parts(about['last-delivered-id']) end
-end
+local read_ms, read_seq = parts(delivered(frames, group))
 while over > 0 and budget > 0 do
   budget = budget - 1
   local found = redis.call('XRANGE', frames, start, '+', 'COUNT', 1)
   if #found == 0 then break end
   local entry = found[1][1]
   local ms, seq = parts(entry)
-  local delivered = ms < read_ms or (ms == read_ms and seq <= read_seq)
-  if not delivered or #redis.call('XPENDING', frames, group, entry, entry, 1) == 0 then
+  local read = ms < read_ms or (ms == read_ms and seq <= read_seq)
+  if not read or #redis.call('XPENDING', frames, group, entry, entry, 1) == 0 then
     redis.call('XDEL', frames, entry)
     over = over - 1
-    if not delivered then unread = unread + 1 end
+    if not read then unread = unread + 1 end
   end
   start = '(' .. entry
 end
 return {unread, over}
-""")
+"""
+)
 
-ALL: Final = (OPEN, END, OWN, CLAIM, RENEW, RELEASE, SWEEP, TRIM)
+ALL: Final = (OPEN, END, OWN, CLAIM, RENEW, RELEASE, SWEEP, BACKLOG, TRIM)

@@ -25,16 +25,18 @@ class RedisSink:
 
     def publish(self, outcomes: Sequence[Outcome]) -> list[Ending]:
         """See `OutcomeSink.publish`."""
+        endings: list[Ending] = []
         try:
             self._link.open()
             endings = self._publish(outcomes)
             lost = [i for i, ending in enumerate(endings) if isinstance(ending, GroupLostError)]
             if lost:
-                open_groups(self._link, self._keys)
+                lines = {outcomes[i].delivery.line for i in lost}
+                open_groups(self._link, {line: self._keys[line] for line in lines})
                 for i, ending in zip(lost, self._publish([outcomes[i] for i in lost]), strict=True):
                     endings[i] = ending
         except StreamError as error:
-            return [error] * len(outcomes)
+            return endings or [error] * len(outcomes)
         return endings
 
     def _publish(self, outcomes: Sequence[Outcome]) -> list[Ending]:
@@ -54,4 +56,4 @@ class RedisSink:
         else:
             raise ValueError(f"{delivery.line} {delivery.entry}: an outcome needs a result or a dead letter")
         flat = [part for pair in fields.items() for part in pair]
-        return Call((keys.frames, out), (GROUP, delivery.entry, maxlen, self._keep, *flat))
+        return Call((keys.frames, keys.ended, out), (GROUP, delivery.entry, maxlen, self._keep, *flat))

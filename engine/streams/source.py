@@ -8,12 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from engine import config
-from engine.errors import StreamError
+from engine.errors import AwayError, StreamError
 from engine.streams import scripts
 from engine.streams.base import Claim
 from engine.streams.groups import open_groups
 from engine.streams.keys import GROUP, LineKeys
 from engine.streams.link import Call, GroupLostError, Link, exchange
+from engine.streams.refusals import Refusals
 from engine.streams.shards import ShardReads
 from engine.types import Delivery
 
@@ -24,6 +25,8 @@ _SHORT_BLOCK_MS = 10  # where not all lines fit into one read
 _TRIM_CHUNK = 256  # entries a script may look at, so that it does not hold up the server
 _SWEEP_S = 10.0
 _FIRST = "-"
+_READ = "read"
+_RECURRING = (scripts.CLAIM, scripts.BACKLOG, scripts.SWEEP, scripts.TRIM)  # whose next success ends a refusal
 
 
 class RedisSource:
@@ -41,12 +44,17 @@ class RedisSource:
         self._waiting: list[str] = []  # lines with suspects left
         self._turn = 0
         self._swept_s = time.monotonic()
+        self._refusals = Refusals()
         self._shards = ShardReads()
 
     @property
     def consumer(self) -> str:
         """See `FrameSource.consumer`."""
         return self._consumer
+
+    def refused(self) -> Mapping[str, StreamError]:
+        """See `FrameSource.refused`."""
+        return self._refusals.errors()
 
     def now_ms(self, line: str) -> float:
         """See `FrameSource.now_ms`."""
@@ -55,18 +63,22 @@ class RedisSource:
     def read(self, max_frames: int, block_ms: int, skip: Collection[str] = ()) -> list[Delivery]:
         """See `FrameSource.read`."""
         self._open()
-        lines = self._take_turns([line for line in self._keys if line not in skip], max_frames)
-        if not lines:
-            time.sleep(block_ms / 1e3)
-            return []
-        if len(lines) + len(skip) < len(self._keys):
-            block_ms = min(block_ms, _SHORT_BLOCK_MS)
+        wanted = [line for line in self._keys if line not in skip]
         try:
+            if due := self._read_apart(self._refusals.due(wanted), max_frames, 0):
+                return due
+            refused = self._refusals.errors()
+            if len(refused) == len(self._keys):
+                raise next(iter(refused.values()))
+            willing = [line for line in wanted if line not in refused]
+            lines = self._take_turns(willing, max_frames)
+            if not lines:
+                time.sleep(block_ms / 1e3)
+                return []
+            if len(lines) < len(willing):
+                block_ms = min(block_ms, _SHORT_BLOCK_MS)
             return self._drain(lines, max_frames) or self._read_new(lines, max_frames, block_ms)
-        except GroupLostError as error:
-            self._reopen(error)
-            return []
-        except StreamError:
+        except AwayError:
             self._drains = dict.fromkeys(self._keys, _FIRST)
             raise
 
@@ -81,6 +93,9 @@ class RedisSource:
         args = (GROUP, self._consumer, self._delivery.claim_idle_ms, most, self._delivery.max_deliveries, int(suspect))
         deliveries: list[Delivery] = []
         for line, reply in zip(lines, self._taking(scripts.CLAIM, [(line, args) for line in lines]), strict=True):
+            if reply is None:
+                self._waiting = [other for other in self._waiting if other != line]
+                continue
             seconds, microseconds, waiting, items = reply
             self._set_clock(line, seconds, microseconds)
             deliveries += (_delivery(line, *item) for item in items)
@@ -90,7 +105,7 @@ class RedisSource:
     def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
         """See `FrameSource.renew`."""
         calls = [(d.line, (GROUP, self._consumer, d.entry)) for d in held]
-        return [d for d, ours in zip(held, self._run(scripts.RENEW, calls), strict=True) if not ours]
+        return [d for d, ours in zip(held, self._run(scripts.RENEW, calls), strict=True) if ours == 0]
 
     def release(self, held: Sequence[Delivery]) -> None:
         """See `FrameSource.release`."""
@@ -101,8 +116,8 @@ class RedisSource:
     def backlog(self) -> dict[str, int]:
         """See `FrameSource.backlog`."""
         self._open()
-        with self._link.translated():
-            return {line: int(self._link.client(key.frames).xlen(key.frames)) for line, key in self._keys.items()}
+        replies = self._run(scripts.BACKLOG, [(line, (GROUP,)) for line in self._keys])
+        return {line: int(n) for line, n in zip(self._keys, replies, strict=True) if n is not None}
 
     def tend(self) -> dict[str, int]:
         """See `FrameSource.tend`."""
@@ -129,13 +144,19 @@ class RedisSource:
     def _open(self) -> None:
         self._link.open()
         if not self._opened:
-            for line, (seconds, microseconds) in open_groups(self._link, self._keys).items():
-                self._set_clock(line, seconds, microseconds)
+            self._open_groups(self._keys)
             self._opened = True
 
-    def _reopen(self, error: GroupLostError) -> None:
-        log.warning("%s; creating the group again from the stream's beginning", error)
-        open_groups(self._link, self._keys)
+    def _open_groups(self, lines: Collection[str]) -> None:
+        for line, reply in open_groups(self._link, {line: self._keys[line] for line in lines}).items():
+            if isinstance(reply, StreamError):
+                self._refusals.settle(line, _READ, reply)
+            else:
+                self._set_clock(line, *reply)
+
+    def _reopen(self, lines: Collection[str]) -> None:
+        log.warning("%s: the consumer group is lost; creating it again", ", ".join(sorted(lines)))
+        self._open_groups(lines)
 
     def _set_clock(self, line: str, seconds: bytes, microseconds: bytes) -> None:
         self._clock_ms[line] = int(seconds) * 1e3 + int(microseconds) / 1e3 - time.monotonic() * 1e3
@@ -149,18 +170,22 @@ class RedisSource:
             raise
 
     def _run(self, script: scripts.Script, calls: Sequence[_LineCall]) -> list[Any]:
-        """Run a script on the frames streams of lines, again where the group was lost; raises the first error."""
-        prepared = [Call((self._keys[line].frames,), args) for line, args in calls]
+        """Run a script on lines, again where the group was lost; each reply, None for a line that is refused."""
+        prepared = [Call((self._keys[line].frames, self._keys[line].ended), args) for line, args in calls]
         replies = self._link.run(script, prepared)
         lost = [i for i, reply in enumerate(replies) if isinstance(reply, GroupLostError)]
         if lost:
-            self._reopen(replies[lost[0]])
+            self._reopen({calls[i][0] for i in lost})
             for i, reply in zip(lost, self._link.run(script, [prepared[i] for i in lost]), strict=True):
                 replies[i] = reply
         for reply in replies:
-            if isinstance(reply, StreamError):
+            if isinstance(reply, AwayError):
                 raise reply
-        return replies
+        refused = [reply if isinstance(reply, StreamError) else None for reply in replies]
+        if script in _RECURRING:
+            for (line, _), error in zip(calls, refused, strict=True):
+                self._refusals.settle(line, script.sha, error)
+        return [reply if error is None else None for reply, error in zip(replies, refused, strict=True)]
 
     def _take_turns(self, lines: list[str], max_frames: int) -> list[str]:
         """All lines, or a changing choice of them where there is not room for a frame of each."""
@@ -178,6 +203,8 @@ class RedisSource:
         calls = [(line, (GROUP, self._consumer, self._drains[line], max_frames)) for line in todo]
         deliveries: list[Delivery] = []
         for line, items in zip(todo, self._run(scripts.OWN, calls), strict=True):
+            if items is None:
+                continue
             deliveries += (_delivery(line, *item) for item in items if item[1] <= 1)
             if len(items) < max_frames:
                 del self._drains[line]
@@ -187,16 +214,36 @@ class RedisSource:
 
     def _read_new(self, lines: Sequence[str], max_frames: int, block_ms: int) -> list[Delivery]:
         count = max(1, max_frames // len(lines))
-        if not self._link.clustered:
+        if self._link.clustered:
+            return self._shards.read(self._read_apart, lines, count, block_ms)
+        try:
             return self._read_shard(lines, count, block_ms)
-        return self._shards.read(self._read_shard, lines, count, block_ms)
+        except AwayError:
+            raise
+        except StreamError:  # one of the lines is refused, or has lost its group: the server does not say which
+            return self._read_apart(lines, count, 0)
+
+    def _read_apart(self, lines: Sequence[str], count: int, block_ms: int) -> list[Delivery]:
+        """New entries of one line after the other, so that a refusal is that line's."""
+        deliveries: list[Delivery] = []
+        for line in lines:
+            try:
+                deliveries += self._read_shard([line], count, block_ms)
+                self._refusals.settle(line, _READ, None)
+            except AwayError:
+                raise
+            except GroupLostError:
+                self._reopen([line])
+            except StreamError as error:
+                self._refusals.settle(line, _READ, error)
+        return deliveries
 
     def _read_shard(self, lines: Sequence[str], count: int, block_ms: int) -> list[Delivery]:
         """New entries of lines that lie on one shard."""
         keys = [self._keys[line].frames for line in lines]
         block = ("BLOCK", block_ms) if block_ms else ()
         command = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *keys)
-        with self._link.translated():
+        with self._link.translated(keys):
             (reply,) = exchange(self._link.client(keys[0]), [(*command, *(">" for _ in keys))])
             if isinstance(reply, Exception):
                 raise reply
@@ -208,12 +255,13 @@ class RedisSource:
         """Trim in chunks until the stream is short enough, or all that is left over is held by consumers."""
         args = (GROUP, self._delivery.frames_maxlen, _TRIM_CHUNK)
         total, before = 0, -1
-        while True:
-            unread, over = (int(n) for n in self._run(scripts.TRIM, [(line, args)])[0])
+        while reply := self._run(scripts.TRIM, [(line, args)])[0]:
+            unread, over = (int(n) for n in reply)
             total += unread
             if over <= 0 or over == before:
-                return total
+                break
             before = over
+        return total
 
 
 def _delivery(line: str, entry: bytes, deliveries: int, flat: list[bytes] | None) -> Delivery:

@@ -128,17 +128,20 @@ def test_stopping_while_the_server_is_away_does_not_hang(
     assert time.monotonic() - started_s < 5
 
 
+@pytest.mark.parametrize("keep", [False, True])
 def test_a_group_that_is_destroyed_while_frames_flow(
-    line, make_config: MakeConfig, make_watch: MakeWatch, wait_until: WaitUntil
+    line, make_config: MakeConfig, make_watch: MakeWatch, wait_until: WaitUntil, keep: bool
 ) -> None:
-    with running(make_config(line, claim_idle_ms=300), make_watch), flowing(line) as entries:
+    config = make_config(line, claim_idle_ms=300, keep_frames=keep)
+    with running(config, make_watch), flowing(line) as entries:
         for target in (40, 80, 120):
             wait_until(lambda target=target: len(entries) > target)
             line.client.xgroup_destroy(line.keys.frames, GROUP)
-    with running(make_config(line, claim_idle_ms=300), make_watch):
-        wait_until(lambda: drained(line))
+    with running(config, make_watch):
+        wait_until(lambda: set(line.ends()) == set(entries) and not line.pending())
     assert line.ends() == sorted(entries)
     assert line.dead() == []
+    assert line.left() == (len(entries) if keep else 0)
 
 
 def test_a_refused_publish_keeps_frames_pending_and_the_engine_not_ready(
@@ -155,12 +158,55 @@ def test_a_refused_publish_keeps_frames_pending_and_the_engine_not_ready(
         wait_until(lambda: status(port, "/readyz") == 503)
         assert status(port, "/healthz") == 200
         others = [other.push() for _ in range(10)]
-        wait_until(lambda: other.ends() == others)
+        wait_until(lambda: other.ends() == sorted(others))
         assert sorted(line.pending()) == entries
         line.client.delete(line.keys.results)
-        wait_until(lambda: line.ends() == entries)
+        wait_until(lambda: line.ends() == sorted(entries))
         wait_until(lambda: status(port, "/readyz") == 200)
     assert line.dead() == []
+
+
+WRONG = {
+    "wrong type": (
+        lambda line: line.client.set(line.keys.frames, "not a stream"),
+        lambda line: line.client.delete(line.keys.frames),
+    ),
+    "forbidden": (
+        lambda line: line.client.execute_command("ACL", "SETUSER", "default", "resetkeys", "~*:{line2}:*"),
+        lambda line: line.client.execute_command("ACL", "SETUSER", "default", "allkeys"),
+    ),
+}
+
+
+@pytest.mark.parametrize("when", ["from the start", "later"])
+@pytest.mark.parametrize("what", WRONG)
+def test_a_line_that_cannot_be_read_is_told_once_and_does_not_stop_the_others(
+    make_line, make_config: MakeConfig, make_watch: MakeWatch, wait_until: WaitUntil, caplog, what: str, when: str
+) -> None:
+    spoil, mend = WRONG[what]
+    with EmbeddedServer() as server:
+        line = make_line(server)
+        other = line.beside("line2")
+        if when == "from the start":
+            spoil(line)
+        with caplog.at_level("INFO"), running(make_config(line, other), make_watch) as pipeline:
+            wait_until(lambda: "ready" in caplog.text)
+            if when == "later":
+                wait_until(lambda: pipeline.ready)
+                spoil(line)
+            wait_until(lambda: not pipeline.ready)
+            others = [other.push() for _ in range(30)]
+            wait_until(lambda: other.ends() == sorted(others))
+            time.sleep(1.2)  # past a second try of the refused line
+            assert not pipeline.ready
+            mend(line)
+            entry = line.push()
+            wait_until(lambda: line.ends() == [entry] and pipeline.ready)
+    errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "reading line1" in errors[0]
+    assert line.keys.frames in errors[0]
+    assert sum("working again (reading line1)" in record.message for record in caplog.records) == 1
 
 
 def _parts(config: Config) -> dict[str, object]:

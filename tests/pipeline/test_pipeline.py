@@ -363,6 +363,25 @@ def test_a_refused_line_keeps_its_frames_pending_and_does_not_stop_the_others(
         wait_until(lambda: subject.ready)
 
 
+def test_a_line_that_cannot_be_read_makes_it_not_ready_and_does_not_stop_the_others(
+    make_watch: MakeWatch, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    streams = MemoryStreams()
+    streams.unreadable_lines = {"line1"}
+    subject = pipeline(streams, make_watch)
+    with running(subject):
+        unread = streams.push("line1", *fields())
+        others = [streams.push("line2", *fields()) for _ in range(20)]
+        wait_until(lambda: len(streams.ended) == len(others))
+        wait_until(lambda: "reading line1" in caplog.text)
+        assert not subject.ready
+        streams.unreadable_lines = set()
+        wait_until(lambda: len(streams.ended) == len(others) + 1)
+        wait_until(lambda: subject.ready)
+    assert streams.ended[-1].delivery.entry == unread
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
+
+
 def test_stopping_while_a_line_is_refused_hands_its_frames_back(
     make_watch: MakeWatch, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,11 +107,11 @@ def test_scripts_are_loaded_on_demand_and_run_once(server: EmbeddedServer) -> No
     client = opened.client("k")
     client.script_flush()
     key = "loaded:{x}:frames"
-    assert len(opened.run(scripts.OPEN, [Call((key,), (GROUP,))] * 2)) == 2
+    assert len(opened.run(scripts.OPEN, [Call((key, "loaded:{x}:ended"), (GROUP,))] * 2)) == 2
     entry = client.xadd(key, {"a": "1"})
     client.xreadgroup(GROUP, "tester", {key: ">"})
     client.script_flush()
-    end = Call((key, "loaded:{x}:results"), (GROUP, entry, 0, 0, "meta", "m"))
+    end = Call((key, "loaded:{x}:ended", "loaded:{x}:results"), (GROUP, entry, 0, 0, "meta", "m"))
     assert opened.run(scripts.END, [end, end]) == [1, 0]
     assert client.xlen("loaded:{x}:results") == 1
     opened.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,114 @@ def test_frames_are_kept_where_asked(line, open_streams: Open) -> None:
     (delivery,) = streams.source.read(1, 0)
     assert streams.sink.publish([good(delivery)]) == [True]
     assert (line.left(), line.pending()) == (1, {})
+
+
+def marks(line) -> int:
+    return line.client.zcard(line.keys.ended)
+
+
+def lose_group(line) -> None:
+    with_group(line)
+    line.client.xgroup_destroy(line.keys.frames, GROUP)
+
+
+def test_kept_frames_that_have_ended_do_not_come_again_with_a_new_group(line, open_streams: Open) -> None:
+    for _ in range(5):
+        line.push()
+    streams = open_streams(keep_frames=True)
+    assert all(streams.sink.publish([good(delivery) for delivery in streams.source.read(5, 0)]))
+    lose_group(line)
+    fresh = line.push()
+    found = streams.source.read(10, 0) or streams.source.read(10, 0)
+    assert [delivery.entry for delivery in found] == [fresh]
+
+
+def test_kept_frames_that_ended_out_of_order_end_once(line, open_streams: Open) -> None:
+    """The second and the fourth frame have ended when the group is lost, the others have not."""
+    entries = [line.push() for _ in range(5)]
+    streams = open_streams(keep_frames=True)
+    held = streams.source.read(5, 0)
+    assert streams.sink.publish([good(held[1]), good(held[3])]) == [True, True]
+    lose_group(line)
+    streams.source.read(1, 0)
+    endings = {}
+    while found := streams.source.read(1, 0):
+        endings[found[0].entry] = streams.sink.publish([good(found[0])])[0]
+    assert endings == dict(zip(entries, (True, False, True, False, True), strict=True))
+    assert line.ends() == sorted(entries)
+    assert (line.pending(), marks(line)) == ({}, 1)
+
+
+def test_marks_of_kept_frames_are_as_few_as_ended_out_of_order(line, open_streams: Open) -> None:
+    for _ in range(300):
+        line.push_fields({"meta": b"", "data": b""})
+    streams = open_streams(keep_frames=True)
+    held = streams.source.read(300, 0)
+    for i, delivery in enumerate(held[1:200]):
+        streams.sink.publish([good(delivery)])
+        assert marks(line) == i + 2  # and one for what was before them
+    streams.sink.publish([good(held[0])])
+    assert marks(line) == 1
+    streams.sink.publish([good(delivery) for delivery in reversed(held[200:])])
+    assert marks(line) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_kept_frames_end_once_whatever_happens_to_the_group(line, open_streams: Open, seed: int) -> None:
+    chance = random.Random(seed)
+    streams = open_streams(keep_frames=True)
+    entries, held = [], []
+    for _ in range(120):
+        what = chance.random()
+        if what < 0.4:
+            entries.append(line.push_fields({"meta": b"", "data": b""}))
+        elif what < 0.7:
+            held += streams.source.read(chance.randint(1, 4), 0)
+        elif what < 0.95 and held:
+            delivery = held.pop(chance.randrange(len(held)))
+            outcome = good(delivery) if chance.random() < 0.7 else Outcome(delivery, dead=LETTER)
+            streams.sink.publish([outcome])
+        elif what >= 0.95:
+            lose_group(line)
+    streams.sink.publish([good(delivery) for delivery in held])
+    while found := streams.source.read(10, 0) or streams.source.read(10, 0):
+        streams.sink.publish([good(delivery) for delivery in found])
+    assert line.ends() == sorted(entries)
+    assert (line.left(), line.pending(), marks(line)) == (len(entries), {}, 1)
+
+
+def test_marks_do_not_outlive_the_stream_they_are_about(line, open_streams: Open) -> None:
+    line.push()
+    streams = open_streams(keep_frames=True)
+    streams.sink.publish([good(delivery) for delivery in streams.source.read(1, 0)])
+    line.client.delete(line.keys.frames)
+    entry = line.client.xadd(line.keys.frames, {"meta": b""}, id="1-1").decode()  # a clock that was set back
+    found = streams.source.read(1, 0) or streams.source.read(1, 0)
+    assert [delivery.entry for delivery in found] == [entry]
+    assert streams.sink.publish([good(found[0])]) == [True]
+
+
+def test_kept_frames_stay_ended_when_frames_are_no_longer_kept(line, open_streams: Open) -> None:
+    line.push()
+    keeping, deleting = open_streams(keep_frames=True), open_streams(keep_frames=False)
+    keeping.sink.publish([good(delivery) for delivery in keeping.source.read(1, 0)])
+    later = [line.push() for _ in range(2)]
+    deleting.sink.publish([good(delivery) for delivery in deleting.source.read(1, 0)])
+    lose_group(line)
+    found = deleting.source.read(5, 0) or deleting.source.read(5, 0)
+    assert [delivery.entry for delivery in found] == later[1:]
+    assert line.left() == 2
+
+
+def test_the_backlog_does_not_count_kept_frames_that_have_ended(line, open_streams: Open) -> None:
+    for _ in range(5):
+        line.push()
+    streams = open_streams(keep_frames=True)
+    assert streams.source.backlog() == {"line1": 5}
+    held = streams.source.read(4, 0)
+    streams.sink.publish([good(delivery) for delivery in held[:3]])
+    assert streams.source.backlog() == {"line1": 2}
+    assert line.left() == 5
 
 
 def test_a_dead_letter_carries_the_frame(line, open_streams: Open) -> None:
@@ -341,11 +450,12 @@ def test_a_refused_publish_leaves_the_frame_pending_and_the_others_alone(line, o
     assert streams.sink.publish([good(deliveries[0])]) == [True]
 
 
-@pytest.mark.parametrize("denied", ["-xadd", "-xack", "-xdel"])
+@pytest.mark.parametrize("denied", ["-xadd", "-xack", "-xdel", "-zadd", "-zremrangebylex"])
 def test_a_right_that_is_missing_publishes_nothing(line, open_streams: Open, denied: str) -> None:
     line.client.acl_setuser("limited", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all"])
     entry = line.push()
-    streams = open_streams(url=line.url.replace("unix://", "unix://limited:pw@"))
+    keep = denied.startswith("-z")
+    streams = open_streams(keep_frames=keep, url=line.url.replace("unix://", "unix://limited:pw@"))
     (delivery,) = streams.source.read(1, 0)
     line.client.execute_command("ACL", "SETUSER", "limited", denied)
     (ending,) = streams.sink.publish([good(delivery)])
