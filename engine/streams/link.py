@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote, urlsplit, urlunsplit
 
 import hiredis
 import redis
@@ -20,7 +19,8 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from engine.config import Redis
-from engine.errors import AwayError, ConfigError, StreamError
+from engine.errors import AwayError, StreamError
+from engine.streams.address import place, with_password
 from engine.streams.scripts import ALL, Script
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ _AWAY = (
     RedisClusterException,
     OSError,
 )
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _LOST_REPLIES = ("NOGROUP", "UNBLOCKED the stream key")
 _AWAY_REPLIES = ("UNBLOCKED", "MASTERDOWN", "BUSY ", "LOADING")
 
@@ -176,31 +177,16 @@ class Link:
             )
         if text.startswith(_LOST_REPLIES):
             return GroupLostError(f"{self.place}: {text}")
+        if _UNTRUSTED in text:
+            return StreamError(
+                f"{self.place}: the server's certificate is not trusted ({text.partition(_UNTRUSTED)[2].strip('] ')}); "
+                f"name its authority's with ?ssl_ca_certs=FILE at the end of redis.url"
+            )
         if isinstance(error, _AWAY) or text.startswith(_AWAY_REPLIES):
             self._stale = True
             return AwayError(f"{self.place}: {text or type(error).__name__}")
         what = f" an operation on {', '.join(keys)}" if keys else ""
         return StreamError(f"{self.place}: the server refused{what}: {text}")
-
-
-def place(url: str) -> str:
-    """A URL without user and password, for logs; raises ConfigError where it is no URL of a server."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ConfigError(
-            f"redis.url: expected redis://, rediss://, unix:// or 'embedded', got {parts.scheme or 'no scheme'!r}"
-        )
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def with_password(url: str, password: str | None) -> str:
-    """A URL with its password replaced; unchanged for None."""
-    if password is None:
-        return url
-    parts = urlsplit(url)
-    user = parts.username or ""
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
 
 
 def exchange(client: redis.Redis, commands: Sequence[Sequence[Argument]]) -> list[Any]:

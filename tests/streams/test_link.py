@@ -13,7 +13,7 @@ from engine.errors import AwayError, ConfigError, StreamError
 from engine.streams import scripts
 from engine.streams.embedded import EmbeddedServer, free_port
 from engine.streams.keys import GROUP, line_keys
-from engine.streams.link import Call, GroupLostError, Link, place, with_password
+from engine.streams.link import Call, GroupLostError, Link
 from engine.streams.redis import connect, read_password
 
 
@@ -35,23 +35,6 @@ def test_keys_carry_the_hash_tag() -> None:
         "engine:{line1}:dead",
     )
     assert GROUP == "engine"
-
-
-def test_the_place_of_a_server_holds_no_password() -> None:
-    assert place("rediss://user:secret@host:6380/2?ssl_cert_reqs=none") == "rediss://host:6380/2"
-    assert place("unix://:secret@/run/redis.sock") == "unix:///run/redis.sock"
-
-
-@pytest.mark.parametrize("url", ["http://host", "host:6379", ""])
-def test_other_urls_are_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"redis\.url"):
-        place(url)
-
-
-def test_a_password_takes_its_place_in_the_url() -> None:
-    assert with_password("redis://host:1/0", "a/@:b") == "redis://:a%2F%40%3Ab@host:1/0"
-    assert with_password("redis://user:old@host:1/0", "new") == "redis://user:new@host:1/0"
-    assert with_password("redis://user:old@host:1/0", None) == "redis://user:old@host:1/0"
 
 
 def test_the_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
