@@ -20,6 +20,10 @@ from engine.types import U8, Frame
 
 MIN_SIDE_PX = 16
 JPEG_MAGIC = b"\xff\xd8\xff"
+MAX_JPEG_SCANS = 100  # encoders write ten or so; each passes over all pixels, however few bytes it has
+_JPEG_SCAN = b"\xff\xda"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the last byte of a marker that begins a frame
+_JPEG_SEQUENTIAL = frozenset({0xC0, 0xC1})
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _CHUNK_FRAME_BYTES = 12  # length, type, CRC
@@ -94,7 +98,19 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> U8:
     except ValueError as error:
         raise _jpeg_error(error) from None
     _check_size(int(height), int(width), max_pixels)
+    if not _is_sequential(data) and (scans := data.count(_JPEG_SCAN)) > MAX_JPEG_SCANS:
+        raise _jpeg_error(f"{scans} scans, at most {MAX_JPEG_SCANS}")
     return _jpeg_pixels(data)
+
+
+def _is_sequential(data: bytes) -> bool:
+    """Whether a JPEG's header plainly says that each pixel is coded once: marker after marker up to the frame's."""
+    start = 2
+    while data[start : start + 1] == b"\xff" and start + 4 <= len(data):
+        if data[start + 1] in _JPEG_FRAMES:
+            return data[start + 1] in _JPEG_SEQUENTIAL
+        start += 2 + int.from_bytes(data[start + 2 : start + 4])
+    return False
 
 
 def _jpeg_pixels(data: bytes) -> U8:
@@ -106,8 +122,8 @@ def _jpeg_pixels(data: bytes) -> U8:
         raise TooLargeError("picture: not enough memory to decode it; lower delivery.max_pixels") from None
 
 
-def _jpeg_error(error: Exception) -> DecodeError:
-    return DecodeError(f"data: JPEG is truncated or corrupt ({error}); check the camera and its link")
+def _jpeg_error(what: object) -> DecodeError:
+    return DecodeError(f"data: JPEG is truncated or corrupt ({what}); check the camera and its link")
 
 
 def _decode_png(data: bytes, max_pixels: int) -> U8:

@@ -203,6 +203,16 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         decoded("raw", b"", shape=(10_000, 10_000, 3), pixel_format="RGB8")
 
 
+def test_a_jpeg_of_endless_scans_is_refused_by_their_number() -> None:
+    """Each scan goes over the whole picture: a small file could keep a decoder busy for minutes."""
+    data = saved(Image.new("RGB", (4000, 4000)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    started_s = time.monotonic()
+    with pytest.raises(DecodeError, match="210 scans"):
+        decoded("jpeg", data[:-2] + 200 * last + data[-2:])
+    assert time.monotonic() - started_s < 0.5
+
+
 def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 

@@ -68,9 +68,10 @@ class Job:
 
     @property
     def charge_bytes(self) -> int:
-        """What it holds in memory at its largest, between the stages."""
+        """What it holds in memory between the stages: the frame, and the model's input or the result's pictures."""
         pixels = self.watch.height * self.watch.width
-        return payload_bytes(self.delivery) + pixels * (_MAP_BYTES + _PIXEL_BYTES)
+        pictures = sum(map(len, self.pictures.values()))
+        return payload_bytes(self.delivery) + max(pixels * (_MAP_BYTES + _PIXEL_BYTES), pictures)
 
     def fail(self, error: FrameError) -> None:
         """Let it end as the dead letter of an error."""

@@ -19,7 +19,7 @@ class Ledger:
     be expected before any has been seen.
 
     Parked jobs (their result stands, but the server refuses it) are held on, and do not count: a line with parked
-    jobs is not read, so they are no more than one ledger's worth a line, without their pictures.
+    jobs is not read, so they are no more than one ledger's worth a line.
     """
 
     def __init__(self, max_frames: int, max_bytes: int, guess_bytes: int) -> None:
@@ -44,6 +44,13 @@ class Ledger:
                 else:
                     held.again = job.delivery
         return admitted
+
+    def charge_again(self, job: Job) -> None:
+        """Charge what a job holds now that its result stands: no frame any more, but the pictures of its result."""
+        with self._changed:
+            if job.key in self._running:
+                self._bytes += job.charge_bytes - self._running[job.key]
+                self._running[job.key] = job.charge_bytes
 
     def end(self, jobs: Iterable[Job]) -> None:
         """Let go of jobs that have ended here or elsewhere."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import cv2
 
@@ -191,6 +192,7 @@ class Pipeline:
             job.frame = decode_frame(delivery.meta or b"", delivery.data)
             if limits.max_age_ms and age_ms > limits.max_age_ms:
                 job.expired = True
+                job.drop_payload()
                 return
             image = decode(job.frame, max_pixels=limits.max_pixels, max_frame_bytes=limits.max_frame_bytes)
             job.size = (image.shape[0], image.shape[1])
@@ -228,7 +230,10 @@ class Pipeline:
             job.raw_score, job.raw_map, job.watch.calibration, job.size, want_map=publish.map, want_mask=publish.mask
         )
         job.pictures = encode_pictures(job.decision.anomaly_map, job.decision.pred_mask)
+        job.decision = replace(job.decision, anomaly_map=None, pred_mask=None)  # large, and encoded now
         job.raw_map = None
+        job.drop_payload()
+        self._ledger.charge_again(job)
 
     def _over(self, job: Job, ended: bool) -> None:
         """A frame's end; one that was delivered again meanwhile and did not end here begins anew."""

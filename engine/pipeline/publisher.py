@@ -104,8 +104,6 @@ class Publisher:
 
     def _park(self, jobs: Sequence[Job], errors: dict[str, StreamError]) -> None:
         if jobs:
-            for job in jobs:
-                job.drop_payload()
             self._parked += jobs
             self._retry_s = time.monotonic() + _REFUSED_S
             self._ledger.park(jobs)

@@ -251,6 +251,32 @@ def test_what_is_held_is_bounded_by_bytes(make_watch: MakeWatch, monkeypatch: py
     assert 2 <= most <= 3
 
 
+def test_what_waits_to_be_published_holds_its_encoded_pictures_and_no_others(
+    make_watch: MakeWatch, wait_until: WaitUntil
+) -> None:
+    streams = MemoryStreams()
+    predictor = Recorder()
+    predictor.gate.clear()
+    subject = pipeline(streams, make_watch, predictor, publish=settings.Publish(map="always", mask="always"))
+    with running(subject):
+        for level in (20, 230):
+            streams.push("line1", *fields(level, shape=(400, 400, 3), data=bytes([level]) * 480_000))
+        wait_until(lambda: len(subject._ledger.held()) == 2)
+        assert subject._ledger.load()[1] > 2 * 480_000
+        streams.away = True
+        predictor.gate.set()
+        wait_until(lambda: all(job.pictures for job in subject._ledger.held()))
+        wait_until(lambda: subject._ledger.load()[1] < 40_000)
+        held = subject._ledger.held()
+        assert {(job.delivery.data, job.frame.data, job.raw_map, job.image) for job in held} == {
+            (None, b"", None, None)
+        }
+        assert {(job.decision.anomaly_map, job.decision.pred_mask) for job in held} == {(None, None)}
+        streams.away = False
+        wait_until(lambda: len(streams.ended) == 2)
+    assert {tuple(outcome.pictures) for outcome in streams.ended} == {("anomaly_map", "pred_mask")}
+
+
 def test_a_full_ledger_does_not_wait_for_a_fuller_batch(make_watch: MakeWatch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.pipeline.pipeline._HELD_BYTES", 40_000)
     streams = MemoryStreams()
