@@ -227,7 +227,7 @@ def _unpack(packed: bytes, *, where: str = META) -> Document:
     except msgpack.ExtraData as error:
         raise ContractError(f"{where}: {len(error.extra)} bytes trail the msgpack map; send the map alone") from None
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise ContractError(f"{where}: not valid msgpack ({error or type(error).__name__}); pack a map") from None
+        raise ContractError(f"{where}: not valid msgpack ({str(error) or type(error).__name__}); pack a map") from None
     if not isinstance(document, dict):
         raise ContractError(f"{where}: expected a msgpack map, got {_kind(document)}")
     return document
