@@ -24,6 +24,7 @@ GRID_NAME = "grid"  # (N, h, w) float32 distances
 
 Precision = Literal["fp32", "fp16", "int8"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
+Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 Real = TypeVar("Real", np.float32, np.float64)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -111,8 +112,8 @@ class Executable(Struct, frozen=True):
 class Input(Struct, frozen=True):
     """The picture a network takes: RGB, resized to (height, width) px; normalisation is inside the graph."""
 
-    height: int
-    width: int
+    height: Side
+    width: Side
     colour: Literal["RGB"] = "RGB"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of 0..255 values, for the record
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -139,8 +140,8 @@ class Manifest(Struct, frozen=True):
     version: Name
     method: str
     input: Input
-    grid: tuple[int, int]
-    smoothing_sigma_px: float
+    grid: tuple[Side, Side]
+    smoothing_sigma_px: Annotated[float, msgspec.Meta(ge=0)]
     executables: dict[Precision, Executable]
     training: TrainingData
     settings: dict[str, str | int | float | bool | None]

@@ -86,6 +86,17 @@ def test_another_schema_version_is_refused(tmp_path, version):
         bundle.read(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("input", {"height": 0, "width": 64}), ("input", {"height": 10**9, "width": 64}), ("grid", [0, 8]), ("grid", [8])],
+)
+def test_sizes_that_no_picture_has_are_refused(tmp_path, key, value):
+    path = write(tmp_path / "b")
+    edit(path, lambda d: d.update({key: value}))
+    with pytest.raises(BundleError, match=rf"bundle\.json.*{key}"):
+        bundle.read(path)
+
+
 @pytest.mark.parametrize("outside", ["../secret.onnx", "/etc/hostname", "a/../../secret.onnx"])
 def test_a_path_outside_the_folder_is_refused(tmp_path, outside):
     (tmp_path / "secret.onnx").write_bytes(b"network")

@@ -1,7 +1,7 @@
 """A Valkey server of our own, for the demo, for tests and for `redis.url = "embedded"`.
 
 It never outlives the process that started it, not even one that is killed: a small shell between the two reads from a
-pipe that only the owner writes to, and kills the server when the pipe closes.
+pipe that only the owner writes to, and when the pipe closes kills the server and removes its temporary folder.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ _START_S = 10.0
 _STOP_S = 10.0
 _SUPERVISOR = """
 exec 3<&0 </dev/null
+scratch=$1
+shift
 "$@" 3<&- &
 server=$!
-{ read -r _ <&3; kill -KILL $server 2>/dev/null; } &
+{ read -r _ <&3; [ -z "$scratch" ] || rm -rf -- "$scratch"; kill -KILL $server 2>/dev/null; } &
 watch=$!
 wait $server
 status=$?
@@ -95,8 +97,9 @@ class EmbeddedServer:
         if len(os.fsencode(self.socket_path)) > _SOCKET_PATH_BYTES:
             raise StreamError(f"{self.socket_path}: too long for a Unix socket; set TMPDIR to a shorter path")
         options = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        scratch = str(self._directory) if self._own_directory else ""
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SUPERVISOR, "engine-server", str(self._binary), *options],
+            ["/bin/sh", "-c", _SUPERVISOR, "engine-server", scratch, str(self._binary), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ from engine.config import Config
 from engine.errors import StreamError
 from engine.streams import scripts
 from engine.streams.base import Ending, Outcome
-from engine.streams.groups import open_groups
+from engine.streams.groups import reopen_groups
 from engine.streams.keys import GROUP, LineKeys
 from engine.streams.link import Call, GroupLostError, Link
 
@@ -32,7 +32,7 @@ class RedisSink:
             lost = [i for i, ending in enumerate(endings) if isinstance(ending, GroupLostError)]
             if lost:
                 lines = {outcomes[i].delivery.line for i in lost}
-                open_groups(self._link, {line: self._keys[line] for line in lines})
+                reopen_groups(self._link, {line: self._keys[line] for line in lines})
                 for i, ending in zip(lost, self._publish([outcomes[i] for i in lost]), strict=True):
                     endings[i] = ending
         except StreamError as error:

@@ -11,7 +11,7 @@ from engine import config
 from engine.errors import AwayError, StreamError
 from engine.streams import scripts
 from engine.streams.base import Claim
-from engine.streams.groups import open_groups
+from engine.streams.groups import Time, open_groups, reopen_groups
 from engine.streams.keys import GROUP, LineKeys
 from engine.streams.link import Call, GroupLostError, Link, exchange
 from engine.streams.refusals import Refusals
@@ -144,19 +144,18 @@ class RedisSource:
     def _open(self) -> None:
         self._link.open()
         if not self._opened:
-            self._open_groups(self._keys)
+            self._note_groups(open_groups(self._link, self._keys))
             self._opened = True
 
-    def _open_groups(self, lines: Collection[str]) -> None:
-        for line, reply in open_groups(self._link, {line: self._keys[line] for line in lines}).items():
+    def _reopen(self, lines: Collection[str]) -> None:
+        self._note_groups(reopen_groups(self._link, {line: self._keys[line] for line in lines}))
+
+    def _note_groups(self, replies: Mapping[str, Time | StreamError]) -> None:
+        for line, reply in replies.items():
             if isinstance(reply, StreamError):
                 self._refusals.settle(line, _READ, reply)
             else:
                 self._set_clock(line, *reply)
-
-    def _reopen(self, lines: Collection[str]) -> None:
-        log.warning("%s: the consumer group is lost; creating it again", ", ".join(sorted(lines)))
-        self._open_groups(lines)
 
     def _set_clock(self, line: str, seconds: bytes, microseconds: bytes) -> None:
         self._clock_ms[line] = int(seconds) * 1e3 + int(microseconds) / 1e3 - time.monotonic() * 1e3

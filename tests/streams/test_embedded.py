@@ -25,7 +25,7 @@ starter = threading.Thread(target=server.start)  # a thread that ends must not t
 starter.start()
 starter.join()
 with server.client() as client:
-    print(client.info("server")["process_id"], flush=True)
+    print(client.info("server")["process_id"], server.socket_path.parent, flush=True)
 signal.pause()
 """
 
@@ -64,10 +64,12 @@ def test_it_does_not_outlive_its_owner(number: signal.Signals, wait_until: Calla
     owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
     with owner:
         assert owner.stdout is not None
-        pid = int(owner.stdout.readline())
+        pid, folder = (kind(word) for kind, word in zip((int, Path), owner.stdout.readline().split(), strict=True))
         assert alive(pid)
+        assert folder.is_dir()
         owner.send_signal(number)
         wait_until(lambda: not alive(pid))
+        wait_until(lambda: not folder.exists())
 
 
 def test_data_survives_a_crash_where_it_is_persisted(tmp_path: Path) -> None:
