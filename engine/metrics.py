@@ -17,10 +17,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from engine.errors import UsageError
 
+ELSEWHERE = "elsewhere"  # the outcome of a frame that another consumer ended
 _MAX_CAMERAS = 256  # per line; camera names come from producers, and each would be a time series for ever
 _OTHER = "other"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -112,6 +114,15 @@ class Metrics:
         """Where the ready gauge looks."""
         self._ready.set_function(lambda: float(ready()))
 
+    def outcomes(self) -> dict[str, dict[str, int]]:
+        """Frames of each line by how they ended."""
+        found: dict[str, dict[str, int]] = {}
+        for (line, _, outcome), counter in self._frame_counters.items():
+            (total,) = [sample.value for family in counter.collect() for sample in family.samples if _counts(sample)]
+            by_outcome = found.setdefault(line, {})
+            by_outcome[outcome] = by_outcome.get(outcome, 0) + int(total)
+        return found
+
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -124,6 +135,11 @@ class Metrics:
             return _OTHER
         known.add(camera)
         return camera
+
+
+def _counts(sample: Sample) -> bool:
+    """Whether a counter's sample is its count, and not the time of its creation."""
+    return sample.name.endswith("_total")
 
 
 class MetricsServer:

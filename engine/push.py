@@ -56,7 +56,7 @@ class PushOptions:
     max_backlog: int = MAX_BACKLOG
 
     def __post_init__(self) -> None:
-        for what, name in (("--line", self.line), ("--camera", self.camera)):
+        for what, name in (("--line", self.line), ("--camera", self.camera), ("--prefix", self.redis.prefix)):
             if not NAME_PATTERN.fullmatch(name):
                 raise UsageError(f"{what}: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {name!r}")
         if self.fps < 0 or self.frames < 0 or self.max_backlog < 0:

@@ -343,6 +343,7 @@ def mjpeg_camera(pictures: int) -> Iterator[str]:
     [
         ({"line": "line 1"}, "--line"),
         ({"camera": ""}, "--camera"),
+        ({"redis": Redis(prefix="a b")}, "--prefix"),
         ({"fps": -1.0}, "zero or more"),
         ({"source": "/nowhere"}, "no such folder or file"),
         ({"source": "gopher://x/y"}, "scheme 'gopher'"),

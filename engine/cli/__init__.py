@@ -52,6 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except typer.TyperException as error:  # wrong options and arguments
         explain = getattr(error, "format_message", error.__str__)
-        fail(f"{explain()} (see `engine --help`)")
+        fail(f"{explain() or 'no command was given'} (see `engine --help`)")
         return 2
     return status if isinstance(status, int) else 0

@@ -16,7 +16,7 @@ from engine import config as configs
 from engine.cli import console
 from engine.config import Config
 from engine.errors import UsageError
-from engine.metrics import Metrics
+from engine.metrics import ELSEWHERE, Metrics
 from engine.pipeline import Pipeline, Watch
 from engine.serving.select import choose_precision, read_and_open
 from engine.streams.redis import connect
@@ -32,6 +32,7 @@ def serve(
     precision: Annotated[str | None, typer.Option(help="auto, fp32, int8.")] = None,
     threads: Annotated[int | None, typer.Option(help="0: all cores.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus and health; 0: off.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="At the end, one JSON document on stdout.")] = False,
 ) -> None:
     """Watch lines until SIGTERM or Ctrl-C, then finish what was begun and exit 0."""
     console.start_logging()
@@ -43,14 +44,24 @@ def serve(
     }
     settings = load(config, line or (), overrides)
     watches = open_lines(settings)
+    metrics = Metrics()
     with connect(settings) as streams:
-        pipeline = Pipeline(streams.source, streams.sink, watches, settings, Metrics())
+        pipeline = Pipeline(streams.source, streams.sink, watches, settings, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: pipeline.stop())
         log.info("watching %s at %s", ", ".join(watch.line for watch in watches), streams.url)
         pipeline.run()
     for predictor in {id(watch.predictor): watch.predictor for watch in watches}.values():  # lines may share one
         predictor.close()
+    if json:
+        console.print_json(_report(metrics, watches))
+
+
+def _report(metrics: Metrics, watches: Sequence[Watch]) -> dict[str, Any]:
+    """What was done: frames that ended here, in all and of each line by outcome."""
+    outcomes = metrics.outcomes()
+    lines = {watch.line: outcomes.get(watch.line, {}) for watch in watches}
+    return {"frames": sum(n for line in lines.values() for how, n in line.items() if how != ELSEWHERE), "lines": lines}
 
 
 def load(path: Path | None, lines: Sequence[str], overrides: dict[str, dict[str, Any]]) -> Config:

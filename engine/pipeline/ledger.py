@@ -12,23 +12,25 @@ from engine.pipeline.job import Job
 
 _LOW_WATER = 0.6  # of the bounds; reading goes on below it, so that reads are large
 _DECAY = 0.98
+_READ_BYTES = 1 << 30  # that one read may bring at the worst, when only small frames have been seen for long
 
 
 class Ledger:
-    """Jobs by line and entry, bounded by count and by bytes; one job always fits. `guess_bytes` is the largest frame to
-    be expected before any has been seen.
+    """Jobs by line and entry, bounded by count and by bytes; one job always fits. `largest_bytes` is the largest frame
+    that is allowed, to be expected before any has been seen.
 
     Parked jobs (their result stands, but the server refuses it) are held on, and do not count: a line with parked
     jobs is not read, so they are no more than one ledger's worth a line.
     """
 
-    def __init__(self, max_frames: int, max_bytes: int, guess_bytes: int) -> None:
+    def __init__(self, max_frames: int, max_bytes: int, largest_bytes: int) -> None:
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._jobs: dict[tuple[str, str], Job] = {}
         self._running: dict[tuple[str, str], int] = {}  # charge in bytes
         self._bytes = 0
-        self._typical_bytes = float(guess_bytes)  # the largest recent frame, from which the room is reckoned
+        self._max_read = _READ_BYTES // largest_bytes
+        self._typical_bytes = float(largest_bytes)  # the largest recent frame, from which the room is reckoned
         self._changed = threading.Condition()
 
     def admit(self, jobs: Iterable[Job]) -> list[Job]:
@@ -111,4 +113,4 @@ class Ledger:
     def _room(self) -> int:
         by_count = self._max_frames - len(self._running)
         by_bytes = int((self._max_bytes - self._bytes) / self._typical_bytes)
-        return max(0 if self._running else 1, min(by_count, by_bytes))
+        return max(0 if self._running else 1, min(by_count, by_bytes, self._max_read))

@@ -19,7 +19,7 @@ from engine.decide import decide
 from engine.errors import FrameError, InferenceError, StreamError
 from engine.images import decode, resize
 from engine.machine import cpu_count
-from engine.metrics import Metrics, MetricsServer
+from engine.metrics import ELSEWHERE, Metrics, MetricsServer
 from engine.pipeline.health import Health
 from engine.pipeline.inference import Inference
 from engine.pipeline.job import Job, Watch
@@ -238,7 +238,7 @@ class Pipeline:
     def _over(self, job: Job, ended: bool) -> None:
         """A frame's end; one that was delivered again meanwhile and did not end here begins anew."""
         camera = job.frame.camera if job.frame is not None else ""
-        self._metrics.ended(job.watch.line, camera, job.label() if ended else "elsewhere", job.timing_ms)
+        self._metrics.ended(job.watch.line, camera, job.label() if ended else ELSEWHERE, job.timing_ms)
         if not ended and job.again is not None:
             self._admit([job.again])
 

@@ -50,6 +50,7 @@ def test_every_command_explains_itself(run, command):
     ("arguments", "said"),
     [
         (["no-such-command"], "no-such-command"),
+        (["serve", "--line", "a=/nonexistent", "--threads", "-1"], "runtime.threads"),
         (["train"], "argument"),
         (["eval", "a", "b", "--backend", "cuda"], "'cuda' is not one of"),
         (["serve"], "give --config FILE or --line NAME=BUNDLE"),
@@ -73,6 +74,22 @@ def test_wrong_usage_exits_2_with_one_line(run, arguments, said):
     assert len(lines) == 1
     assert lines[0].startswith("engine: error: ")
     assert said in lines[0]
+
+
+def test_no_command_at_all_is_wrong_usage(run):
+    done = run()
+    assert (done.returncode, done.stderr) == (2, "engine: error: no command was given (see `engine --help`)\n")
+    assert "serve" in done.stdout
+
+
+def test_push_says_what_it_sent_and_leaves_unreadable_files_out(run, server, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 20), 9, np.uint8))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    done = run("push", tmp_path, "--line", "a", "--camera", "b", "--redis", server.url, "--prefix", "cli", "--json")
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    assert (document["frames"], document["unreadable"], document["interruptions"]) == (1, 1, 0)
+    assert "b.png" in done.stderr
 
 
 def test_doctor_says_what_there_is(run):
@@ -112,8 +129,8 @@ def test_serve_says_ready_works_and_stops_cleanly(tiny, tmp_path):
             f'[redis]\nurl = "{server.url}"\n[runtime]\nbackend = "onnx"\n'
             f'[[line]]\nname = "one"\nbundle = "{tiny.path}"\n[[line]]\nname = "two"\nbundle = "{tiny.path}"\n'
         )
-        command = [sys.executable, "-m", "engine", "serve", "--config", str(config)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "engine", "serve", "--config", str(config), "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             log = ""
             while "ready" not in log:
@@ -132,8 +149,9 @@ def test_serve_says_ready_works_and_stops_cleanly(tiny, tmp_path):
                 assert {item.end.model for item in found} == {"tiny@1"}
                 assert {item.end.decision for item in found} == {"reject"}
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            document = json.loads(process.communicate(timeout=20)[0])
+            assert process.returncode == 0
+            assert document == {"frames": 40, "lines": {"one": {"reject": 20}, "two": {"reject": 20}}}
         finally:
             process.kill()
-            process.stderr.close()
-            process.wait()
+            process.communicate()

@@ -93,3 +93,33 @@ def test_a_killed_consumers_frames_are_claimed(lines: list, fleet, finish, make_
     for line in lines:
         finish(line, entries[line.name])
         assert line.dead() == []
+
+
+def test_a_refused_line_does_not_stop_the_others(lines: list, make_config, make_watch, wait_until) -> None:
+    lines[1].client.set(lines[1].keys.frames, "not a stream")
+    config = make_config(*lines)
+    with connect(config) as streams:
+        watches: list[Watch] = [make_watch(line.name) for line in lines]
+        pipeline = Pipeline(streams.source, streams.sink, watches, config, Metrics())
+        thread = threading.Thread(target=pipeline.run)
+        thread.start()
+        for line in lines[:1] + lines[2:]:
+            entry = line.push()
+            wait_until(lambda line=line, entry=entry: line.ends() == [entry])
+        assert not pipeline.ready
+        lines[1].client.delete(lines[1].keys.frames)
+        entry = lines[1].push()
+        wait_until(lambda: lines[1].ends() == [entry] and pipeline.ready)
+        pipeline.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_kept_frames_end_once_though_the_groups_are_lost(lines: list, make_config, run_burst) -> None:
+    config = make_config(*lines, keep_frames=True)
+    entries = {line.name: [line.push() for _ in range(5)] for line in lines}
+    for _ in range(2):
+        run_burst(config)
+        for line in lines:
+            assert (line.ends(), line.left()) == (sorted(entries[line.name]), 5)
+            line.client.xgroup_destroy(line.keys.frames, "engine")
