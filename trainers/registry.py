@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from engine.errors import UsageError
 from trainers.base import Trainer
 from trainers.fyd import Fyd
+from trainers.ssae import Ssae
 
 
 class Registry:
@@ -33,6 +34,7 @@ class Registry:
 
 _REGISTRY = Registry()
 _REGISTRY.add(Fyd())
+_REGISTRY.add(Ssae())
 
 get = _REGISTRY.get
 

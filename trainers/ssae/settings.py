@@ -1,0 +1,71 @@
+"""What can be set in SSAE, with the values of the paper where it gives them and they fit a machine without a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+
+from engine.errors import UsageError
+from trainers.base import Objective, TrainOptions, Width
+from trainers.job import Fact
+from trainers.ssae.corrupt import Corruption
+from trainers.ssae.model import STRIDE
+
+WIDTHS: dict[Width, float] = {"narrow": 0.25, "full": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The network, its training and its map.
+
+    `width` None is full where there is a GPU and narrow elsewhere; `lam` is lambda of equations 1 and 2. `stages` are
+    the sides of the training crops as shares of the picture's, for equally many epochs each: the progressive size.
+    Objective 2 stops when the separation of corruptions it was not trained on has not grown for `patience` epochs.
+    """
+
+    side_px: int = 256
+    objective: Objective = "1"
+    width: Width | None = None
+    smoothing_sigma_px: float = 4.0
+
+    epochs: int = 60
+    batch_size: int = 8
+    learning_rate: float = 0.001
+    lam: float = 0.5
+    stages: tuple[float, ...] = (0.5, 0.75, 1.0)
+    patience: int = 15
+    rotations: bool = True
+    flips: bool = True
+    corruption: Corruption = field(default_factory=Corruption)
+
+    def __post_init__(self) -> None:
+        if self.side_px % STRIDE:
+            nearest = max(STRIDE, round(self.side_px / STRIDE) * STRIDE)
+            raise UsageError(f"--image-size {self.side_px}: expected a multiple of {STRIDE} px; use {nearest}")
+
+    @property
+    def channel_share(self) -> float:
+        """Of Table 1's channels."""
+        return WIDTHS[self.width or default_width()]
+
+    def with_options(self, options: TrainOptions) -> Settings:
+        """These settings with what the command line changed, and the width decided."""
+        given = {
+            "side_px": options.image_size,
+            "epochs": options.epochs,
+            "objective": options.objective,
+            "width": options.width or self.width or default_width(),
+        }
+        return replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+    def record(self) -> dict[str, Fact]:
+        """Plain values for the manifest; lists are joined by commas."""
+        values = asdict(self)
+        values |= {f"corruption_{key}": value for key, value in values.pop("corruption").items()}
+        return {key: ",".join(map(str, v)) if isinstance(v, tuple) else v for key, v in values.items()}
+
+
+def default_width() -> Width:
+    """What trains in reasonable time here."""
+    return "full" if torch.cuda.is_available() else "narrow"
