@@ -21,9 +21,9 @@ _NUMBERS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "distance_variance")
 
 
 def protocol(
-    name: Annotated[str, typer.Argument(help="ablation (FYD's Tables 4 and 6), disturbed (Table 3).")],
+    name: Annotated[str, typer.Argument(help="ablation (FYD's Tables 4 and 6, SSAE's 4), disturbed (FYD's 3).")],
     data: Annotated[Path, typer.Argument(help="A folder in MVTec AD or BTAD layout.")],
-    method: Annotated[str, typer.Option(help="The detector.")] = "fyd",
+    method: Annotated[str, typer.Option(help="The detector: fyd or ssae.")] = "fyd",
     epochs: Annotated[int | None, typer.Option(min=0, help="Epochs of the learnt parts.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As for `engine train`.")] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Side of the network's input, px.")] = None,

@@ -54,7 +54,7 @@ class Fyd:
             network = _network(backbone, settings, options.seed)
             progress.say(gaussian.check_memory(network.channels, settings.grid, data.record.n_good))
             pictures = gaussian.split(resized.read(data.pictures, settings.side_px, progress))
-            this = FydJob(options, settings, data, pictures, progress, started_s)
+            this = Job(options, settings, data, pictures, progress, started_s)
             facts = _learnt(this, network)
             document = _build(this, network, folder, facts)
             bundle.write_manifest(folder, document)

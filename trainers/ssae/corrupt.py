@@ -36,7 +36,7 @@ class Corruption:
     """
 
     kind: Kind = "elastic"
-    patches: int = 1
+    patches: int = 3
     sides: tuple[float, float] = (0.1, 0.4)
     strength: float = 0.15
     brightness: float = 0.0
@@ -95,7 +95,8 @@ def glue(x1: Tensor, x2: Tensor, x3: Tensor) -> Tensor:
 def shape_mask(patch: Patch, generator: torch.Generator) -> Tensor:
     """X2: a smooth shape (N, 1, S, S) in [0, 1], ragged by noise, zero on the patch's border and beyond."""
     hill = (1 - patch.v.square()).clamp_min(0)[:, :, None] * (1 - patch.u.square()).clamp_min(0)[:, None]  # (N, S, S)
-    level = hill[:, None] * torch.exp(_RAGGED * smooth_noise(1, patch, generator))
+    ragged = _RAGGED * smooth_noise(1, patch, generator).clamp_max(1)  # beyond that the border would show
+    level = hill[:, None] * torch.exp(ragged)
     low, high = _EDGES
     t = ((level - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)

@@ -92,7 +92,7 @@ class SsaeLearner:
         pair = s.corruption(turn(view, rotations=s.rotations, flips=s.flips, generator=generator), generator)
         output = self.network(pair.corrupted.contiguous(memory_format=torch.channels_last))
         self.optimiser.zero_grad()
-        value = loss(self.equation, output, pair, s.lam)
+        value = loss(self.equation, output, pair, s.lam[self.equation - 1])
         value.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return float(value.detach())
@@ -107,8 +107,7 @@ class SsaeLearner:
         """Side of the crops in a pass."""
         stages = self.settings.stages
         share = stages[number * len(stages) // self.settings.epochs]
-        cells = max(1, round(share * self.settings.side_px / STRIDE))
-        return cells * STRIDE
+        return max(1, round(share * self.settings.side_px / STRIDE)) * STRIDE
 
     def _work_of_one(self, number: int) -> int:
         return max(1, self._side_px(number) ** 2 // _UNIT_PX)

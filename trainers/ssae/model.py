@@ -16,7 +16,7 @@ CHANNELS = (64, 128, 256)  # of the three resolutions above the bottleneck
 STACK_CHANNELS = 64  # of each dilated convolution
 DILATIONS = (1, 2, 4, 8, 16, 32)
 STACKS = 4
-STRIDE = 2 ** len(CHANNELS)
+STRIDE = 8  # of the bottleneck: each of the three resolutions halves
 
 
 class StackedDilated(nn.Module):
@@ -94,7 +94,7 @@ class FusedMap(nn.Module):
 
 def in_unit_range(images: Tensor) -> Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [0, 1]."""
-    return images.permute(0, 3, 1, 2).float() / 255
+    return images.float().permute(0, 3, 1, 2) / 255  # in this order: TensorRT moves no uint8
 
 
 def _scaled(channels: int, width: float) -> int:

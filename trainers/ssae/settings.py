@@ -19,20 +19,22 @@ WIDTHS: dict[Width, float] = {"narrow": 0.25, "full": 1.0}
 class Settings:
     """The network, its training and its map.
 
-    `width` None is full where there is a GPU and narrow elsewhere; `lam` is lambda of equations 1 and 2. `stages` are
-    the sides of the training crops as shares of the picture's, for equally many epochs each: the progressive size.
+    `width` None is full where there is a GPU and narrow elsewhere. `lam` are lambda of equations 1 (the paper's) and 2
+    (not in the paper): below about 0.95 it pays for the network to spoil everything, because a norm over its weight's
+    sum is larger for a small region. `stages` are the sides of the training crops as shares of the picture's, for
+    equally many epochs each: the progressive size.
     Objective 2 stops when the separation of corruptions it was not trained on has not grown for `patience` epochs.
     """
 
-    side_px: int = 256
+    side_px: int = 128
     objective: Objective = "1"
     width: Width | None = None
-    smoothing_sigma_px: float = 4.0
+    smoothing: float = 1 / 64  # standard deviation of the map's smoothing, as a share of the side
 
     epochs: int = 60
-    batch_size: int = 8
-    learning_rate: float = 0.001
-    lam: float = 0.5
+    batch_size: int = 4
+    learning_rate: float = 0.002
+    lam: tuple[float, float] = (0.5, 0.99)
     stages: tuple[float, ...] = (0.5, 0.75, 1.0)
     patience: int = 15
     rotations: bool = True
@@ -43,6 +45,13 @@ class Settings:
         if self.side_px % STRIDE:
             nearest = max(STRIDE, round(self.side_px / STRIDE) * STRIDE)
             raise UsageError(f"--image-size {self.side_px}: expected a multiple of {STRIDE} px; use {nearest}")
+        if self.epochs < 1:
+            raise UsageError(f"--epochs {self.epochs}: ssae is nothing without training; give 1 or more")
+
+    @property
+    def smoothing_sigma_px(self) -> float:
+        """Of the map at input size."""
+        return self.smoothing * self.side_px
 
     @property
     def channel_share(self) -> float:

@@ -47,9 +47,8 @@ class Ssae:
         """Table 4, and the ensemble that the paper ends with."""
         if protocol != "ablation":
             return []
-        return [
-            Variant("Table 4", label, Ssae(replace(self.settings, objective=name))) for name, label in _ROWS.items()
-        ]
+        rows = [(label, replace(self.settings, objective=name)) for name, label in _ROWS.items()]
+        return [Variant("Table 4", label, Ssae(settings)) for label, settings in rows]
 
 
 def _learn(job: Job[Settings]) -> Learnt:
