@@ -107,6 +107,12 @@ def test_the_same_seed_gives_the_same_bits(pictures, tmp_path):
     assert not equal(a, c)
 
 
+def test_every_pass_draws_anew(pictures):
+    settings = replace(TINY, stages=(1.0,))
+    first = {next(learner(settings).epoch(pictures, number))[1] for number in range(3)}  # the loss before any step
+    assert len(first) == 3
+
+
 class BrokenOffError(Exception):
     pass
 
