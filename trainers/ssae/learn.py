@@ -37,7 +37,7 @@ class SsaeLearner:
         self.settings = settings
         self.seed = seed
         self.separation = separation
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
         self.separations: list[float] = []
         self.best: dict[str, Any] = {}
 
@@ -115,4 +115,4 @@ class SsaeLearner:
     def _set_rate(self, share: float) -> None:
         """One cosine cycle: from the full rate at share 0 of the training to 0 at share 1."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * (1 + math.cos(math.pi * share)) / 2
+            group["lr"] = self.settings.rate * (1 + math.cos(math.pi * share)) / 2

@@ -12,7 +12,8 @@ from trainers.job import Fact
 from trainers.ssae.corrupt import Corruption
 from trainers.ssae.model import STRIDE
 
-WIDTHS: dict[Width, float] = {"narrow": 0.25, "full": 1.0}
+SHARES: dict[Width, float] = {"narrow": 0.25, "full": 1.0}  # of Table 1's channels
+RATES: dict[Width, float] = {"narrow": 0.002, "full": 0.0001}  # the paper's is for its own width
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class Settings:
     `width` None is full where there is a GPU and narrow elsewhere. `lam` are lambda of equations 1 (the paper's) and 2
     (not in the paper): below about 0.95 it pays for the network to spoil everything, because a norm over its weight's
     sum is larger for a small region. `stages` are the sides of the training crops as shares of the picture's, for
-    equally many epochs each: the progressive size.
-    Objective 2 stops when the separation of corruptions it was not trained on has not grown for `patience` epochs.
+    equally many epochs each: the progressive size. Objective 2 stops when the separation of corruptions that it was
+    not trained on has not grown for `patience` epochs.
     """
 
     side_px: int = 128
@@ -33,7 +34,7 @@ class Settings:
 
     epochs: int = 60
     batch_size: int = 4
-    learning_rate: float = 0.002
+    learning_rate: float | None = None  # of Adam, at the start; None: by the width
     lam: tuple[float, float] = (0.5, 0.99)
     stages: tuple[float, ...] = (0.5, 0.75, 1.0)
     patience: int = 15
@@ -56,7 +57,12 @@ class Settings:
     @property
     def channel_share(self) -> float:
         """Of Table 1's channels."""
-        return WIDTHS[self.width or default_width()]
+        return SHARES[self.width or default_width()]
+
+    @property
+    def rate(self) -> float:
+        """Of Adam, at the start."""
+        return self.learning_rate or RATES[self.width or default_width()]
 
     def with_options(self, options: TrainOptions) -> Settings:
         """These settings with what the command line changed, and the width decided."""
@@ -70,7 +76,7 @@ class Settings:
 
     def record(self) -> dict[str, Fact]:
         """Plain values for the manifest; lists are joined by commas."""
-        values = asdict(self)
+        values = asdict(self) | {"learning_rate": self.rate}
         values |= {f"corruption_{key}": value for key, value in values.pop("corruption").items()}
         return {key: ",".join(map(str, v)) if isinstance(v, tuple) else v for key, v in values.items()}
 

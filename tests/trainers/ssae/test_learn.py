@@ -68,7 +68,7 @@ def test_the_rate_falls_by_one_cosine():
     one = learner()
     for share, factor in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)):
         one._set_rate(share)
-        assert one.optimiser.param_groups[0]["lr"] == pytest.approx(TINY.learning_rate * factor)
+        assert one.optimiser.param_groups[0]["lr"] == pytest.approx(TINY.rate * factor)
 
 
 def test_every_layer_learns(pictures):

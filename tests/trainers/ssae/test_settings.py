@@ -13,6 +13,7 @@ def test_defaults_are_the_papers_where_it_gives_them():
     settings = Settings()
     assert settings.objective == "1"
     assert settings.lam[0] == 0.5
+    assert Settings(width="full").rate == 1e-4
     assert settings.corruption.kind == "elastic"
     assert settings.stages[-1] == 1.0
     assert list(settings.stages) == sorted(settings.stages)
