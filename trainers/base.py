@@ -18,11 +18,13 @@ from engine.errors import UsageError
 from trainers.progress import Progress
 
 DEFAULT_TARGET_FPR = 0.01
-OF_SOME = frozenset({"backbone", "channels", "download_weights", "objective", "width"})
+AS_GIVEN = "as given"  # a protocol's data unchanged, see `trainers.copies`
+OF_SOME = frozenset({"backbone", "channels", "download_weights", "encoder", "objective", "width"})
 
 
 Objective = Literal["1", "2", "both"]
 Width = Literal["narrow", "full"]
+EncoderKind = Literal["scratch", "imagenet", "distilled", "self-supervised"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class TrainOptions:
     download_weights: bool = False
     objective: Objective | None = None
     width: Width | None = None
+    encoder: EncoderKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,12 @@ def _flag(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A row of one of the paper's tables: a trainer with some of its parts changed or switched off."""
+    """A row of one of the paper's tables: a trainer with some of its parts changed or switched off.
+
+    `copies` are those of the data that it is trained and judged on, by their names in `trainers.copies`.
+    """
 
     table: str
     label: str
     trainer: Trainer
+    copies: tuple[str, ...] = (AS_GIVEN,)

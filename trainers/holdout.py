@@ -56,10 +56,10 @@ class HeldOut:
         self._scores: list[F64] = []
         self._pixels = PixelScores()
 
-    def add(self, grids: F32) -> None:
-        """Take in distances (n, h, w) in the pictures' frame."""
-        scores, maps = self._head(grids)
-        self._scores.append(scores)
+    def add(self, grids: F32, scores: F32 | None = None) -> None:
+        """Take in distances (n, h, w) in the pictures' frame, and the network's own scores (n,) where it gives any."""
+        peaks, maps = self._head(grids)
+        self._scores.append(peaks if scores is None else scores.astype(np.float64))
         self._pixels.add(maps)
 
     def calibration(self, folds: int, target_fpr: float) -> Calibration:

@@ -1,6 +1,7 @@
 """From pictures to a bundle for methods that learn a network which gives the map itself.
 
-The network takes (N, side, side, 3) uint8 pictures and gives the contract's `grid` (N, h, w): no Gaussian follows.
+The network takes (N, side, side, 3) uint8 pictures and gives the contract's `grid` (N, h, w), no Gaussian follows; and
+its `score` (N,) where that is not the maximum of the smooth map.
 A fifth of the pictures is held out before anything is learnt, and the thresholds come from these alone.
 """
 
@@ -15,7 +16,7 @@ from typing import TypeVar
 from torch import nn
 
 from engine import bundle
-from engine.contract import GRID_NAME, Calibration, Executable, Input, Manifest, Precision
+from engine.contract import GRID_NAME, SCORE_NAME, Calibration, Executable, Input, Manifest, Precision
 from engine.maps import MapHead
 from trainers import manifest, resized
 from trainers.base import Trainer, TrainOptions, TrainReport, refuse_others
@@ -38,7 +39,7 @@ class Learnt:
     """What a method makes of pictures: the network as it is served, how its map is smoothed, and what was measured.
 
     `mean` and `std` say how the graph normalises 0..255 values, for the record; `checkpoints` are those to remove once
-    there is a bundle.
+    there is a bundle; `scores` says whether the network gives scores of its own.
     """
 
     network: nn.Module
@@ -47,6 +48,7 @@ class Learnt:
     checkpoints: tuple[Checkpoint, ...]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    scores: bool = False
 
 
 def train(
@@ -74,7 +76,7 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
     """Write the network file; the manifest is returned."""
     side, path = job.settings.side_px, folder / NETWORK
     job.progress.say("export to ONNX")
-    export_onnx(learnt.network, path, side, (GRID_NAME,))
+    export_onnx(learnt.network, path, side, (GRID_NAME, SCORE_NAME) if learnt.scores else (GRID_NAME,))
     network = Exported(path, job.options.threads)
     rows, columns = network.shapes[0]
     head = MapHead((rows, columns), side, side, learnt.smoothing_sigma_px)
@@ -101,6 +103,6 @@ def _calibrated(network: Exported, head: MapHead, job: Job[S]) -> Calibration:
     with job.progress.task("calibrate", len(pictures)) as task:
         for start in range(0, len(pictures), _BATCH):
             images = pictures.take(range(start, min(start + _BATCH, len(pictures))))
-            held_out.add(network(images)[0])
+            held_out.add(*network(images))
             task.advance(len(images))
     return held_out.calibration(1, job.options.target_fpr)

@@ -13,7 +13,8 @@ from engine import bundle
 from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executable, Input, Manifest, Precision
 from engine.types import U8
 from trainers import backbones, gaussian, manifest, resized
-from trainers.base import TrainOptions, TrainReport, Variant, refuse_others
+from trainers.base import AS_GIVEN, TrainOptions, TrainReport, Variant, refuse_others
+from trainers.disturb import CHANGES
 from trainers.export import export_onnx
 from trainers.features import BATCH, Extractor
 from trainers.fyd.learn import learn
@@ -65,7 +66,8 @@ class Fyd:
         """See `Trainer.variants`."""
         rows = tables(protocol, self.settings)
         trainers = {settings: Fyd(settings) for _, _, settings in rows}
-        return [Variant(table, label, trainers[settings]) for table, label, settings in rows]
+        copies = tuple(CHANGES) if protocol == "disturbed" else (AS_GIVEN,)
+        return [Variant(table, label, trainers[settings], copies) for table, label, settings in rows]
 
 
 def _network(backbone: backbones.Backbone, settings: Settings, seed: int) -> Network:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 
-import torch
-
 from engine.errors import UsageError
 from trainers.base import Objective, TrainOptions, Width
 from trainers.job import Fact
 from trainers.ssae.corrupt import Corruption
 from trainers.ssae.model import STRIDE
+from trainers.width import SHARES, default_width
 
-SHARES: dict[Width, float] = {"narrow": 0.25, "full": 1.0}  # of Table 1's channels
 RATES: dict[Width, float] = {"narrow": 0.002, "full": 0.0001}  # the paper's is for its own width
 
 
@@ -79,8 +77,3 @@ class Settings:
         values = asdict(self) | {"learning_rate": self.rate}
         values |= {f"corruption_{key}": value for key, value in values.pop("corruption").items()}
         return {key: ",".join(map(str, v)) if isinstance(v, tuple) else v for key, v in values.items()}
-
-
-def default_width() -> Width:
-    """What trains in reasonable time here."""
-    return "full" if torch.cuda.is_available() else "narrow"
