@@ -14,7 +14,7 @@ from engine.cli.lazy import training
 def train(
     data: Annotated[Path, typer.Argument(help="A folder: MVTec AD or BTAD layout, or good pictures.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
-    method: Annotated[str, typer.Option(help="The detector: fyd or ssae.")] = "fyd",
+    method: Annotated[str, typer.Option(help="The detector: fyd, ssae or igd.")] = "fyd",
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of the learnt parts; fyd with 0 fits the Gaussian only.")
     ] = None,
@@ -26,18 +26,22 @@ def train(
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
     backbone: Annotated[
         str | None,
-        typer.Option(help="fyd: efficientnet_lite0, resnet18, wide_resnet50_2; NAME=FILE gives its weights."),
+        typer.Option(help="fyd, igd: efficientnet_lite0, resnet18, wide_resnet50_2; NAME=FILE gives its weights."),
     ] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="fyd: keep this many feature channels.")] = None,
     download_weights: Annotated[
-        bool, typer.Option("--download-weights", help="fyd: fetch the backbone's weights where no file has them.")
+        bool, typer.Option("--download-weights", help="fyd, igd: fetch the backbone's weights where no file has them.")
     ] = False,
     objective: Annotated[
         Literal["1", "2", "both"] | None,
         typer.Option(help="ssae: the equation to train by; both is one detector of two."),
     ] = None,
     width: Annotated[
-        Literal["narrow", "full"] | None, typer.Option(help="ssae: narrow without a GPU, full with one.")
+        Literal["narrow", "full"] | None, typer.Option(help="ssae, igd: narrow without a GPU, full with one.")
+    ] = None,
+    encoder: Annotated[
+        Literal["scratch", "imagenet", "distilled", "self-supervised"] | None,
+        typer.Option(help="igd: what the encoder is made of; `imagenet` is the backbone itself."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -56,6 +60,7 @@ def train(
         download_weights=download_weights,
         objective=objective,
         width=width,
+        encoder=encoder,
     )
     shown = progress.on_stderr()
     report = registry.get(method).train(options, shown)

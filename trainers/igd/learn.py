@@ -46,7 +46,9 @@ class DescriptorLearner:
     ) -> None:
         self.model, self.critic, self.features = model, critic, features
         self.settings, self.plan, self.seed = settings, plan, seed
-        trunk = [model.trunk] if features is None else []
+        if features is not None:
+            model.fix_trunk(features)
+        trunk = [model.trunk, model.standard] if features is None else []
         self.learning = nn.ModuleList([*trunk, model.project, model.decoder])
         for part in (self.learning, critic):
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -131,8 +133,7 @@ class DescriptorLearner:
 
     def _encoded(self, x: Tensor, rows: Tensor) -> Tensor:
         features = self.model.trunk(x) if self.features is None else self.features[rows]
-        z: Tensor = self.model.project(features)
-        return z
+        return self.model.encode(features)
 
     def _set_rate(self, share: float) -> None:
         """Polynomial decay: from the full rate at share 0 of the training to 0 at share 1."""

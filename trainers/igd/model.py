@@ -28,7 +28,12 @@ class Judgement:
 
 
 class Descriptor(nn.Module):
-    """f, g and omega for square pictures of `side_px`."""
+    """f, g and omega for square pictures of `side_px`.
+
+    Between the trunk and the linear layer each feature is brought to mean 0 and variance 1, which the paper does not
+    say: with an ImageNet network's raw features every step of Adam moves all representations at once, past sigma, where
+    (8) has no gradient.
+    """
 
     mu: Tensor
     sigma: Tensor
@@ -36,6 +41,7 @@ class Descriptor(nn.Module):
     def __init__(self, trunk: Trunk, side_px: int, width: float, objective: Objective) -> None:
         super().__init__()
         self.trunk = trunk
+        self.standard = nn.BatchNorm1d(trunk.features, affine=False)
         self.project = nn.Linear(trunk.features, LATENT)
         self.decoder = Decoder(side_px, width)
         self.similarity = MsSsim(for_side(side_px))
@@ -48,9 +54,21 @@ class Descriptor(nn.Module):
         self.mu.copy_(latent.mu)
         self.sigma.copy_(latent.sigma)
 
+    def fix_trunk(self, features: Tensor) -> None:
+        """The trunk learns no more, and `features` (K, F) are its of all training pictures."""
+        var, mean = torch.var_mean(features.double(), dim=0)
+        self.standard.running_mean = mean.to(features)
+        self.standard.running_var = var.to(features)
+        self.standard.eval()
+
+    def encode(self, features: Tensor) -> Tensor:
+        """The rest of f: (N, F) -> (N, Z)."""
+        z: Tensor = self.project(self.standard(features))
+        return z
+
     def forward(self, x: Tensor) -> Judgement:
         """Pictures (N, 3, side, side) in [0, 1]."""
-        z = self.project(self.trunk(x))  # (N, Z)
+        z = self.encode(self.trunk(x))
         x_hat = self.decoder(z)
         gaussian = self.gaussian_term(z)
         if not self.objective.structural:
