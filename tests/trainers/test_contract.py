@@ -123,7 +123,14 @@ def test_the_network_is_one_that_other_runtimes_take(report):
 
 def test_options_of_other_methods_are_refused(method, tiny_options, tmp_path):
     trainer = registry.get(method)
-    values = {"backbone": "x", "channels": 1, "download_weights": True, "objective": "1", "width": "full"}
+    values = {
+        "backbone": "x",
+        "channels": 1,
+        "download_weights": True,
+        "objective": "1",
+        "width": "full",
+        "encoder": "scratch",
+    }
     assert set(values) == OF_SOME >= trainer.takes
     for name in OF_SOME - trainer.takes:
         flag = "--" + name.replace("_", "-")

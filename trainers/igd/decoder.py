@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainers.igd.encoder import REDUCTION, stage_channels, stem_stride
 
@@ -24,11 +23,17 @@ class ReverseBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels, out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        skipped = F.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
-        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        skipped, x = _doubled(self.shortcut(x)), _doubled(x)
         x = self.relu(self.bn1(self.conv1(x)))
         out: Tensor = self.relu(self.bn2(self.conv2(x)) + skipped)
         return out
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """Each place four times: (N, C, h, w) -> (N, C, 2 h, 2 w); a Resize would not survive conversion to float16."""
+    _, channels, height, width = x.shape
+    wide = x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+    return wide.reshape(-1, channels, 2 * height, 2 * width)
 
 
 class Decoder(nn.Module):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from trainers.igd.model import Descriptor
 from trainers.igd.patches import cut, joined, patches_a_side
+from trainers.pixels import in_unit_range
 
 
 class Fused(nn.Module):
@@ -21,7 +22,7 @@ class Fused(nn.Module):
         self.per_side = patches_a_side(side_px)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = images.permute(0, 3, 1, 2).float() / 255
+        x = in_unit_range(images)
         seen = self.whole(x)
         score, places = seen.reconstruction + seen.gaussian, seen.map  # (14), (17)
         if self.local is not None:

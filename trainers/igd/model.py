@@ -44,7 +44,7 @@ class Descriptor(nn.Module):
         self.standard = nn.BatchNorm1d(trunk.features, affine=False)
         self.project = nn.Linear(trunk.features, LATENT)
         self.decoder = Decoder(side_px, width)
-        self.similarity = MsSsim(for_side(side_px))
+        self.similarity = MsSsim(for_side(side_px), side_px)
         self.objective = objective
         self.register_buffer("mu", torch.zeros(LATENT))
         self.register_buffer("sigma", torch.ones(()))

@@ -2,16 +2,19 @@
 
 Written here because the loss needs what the libraries lack: the value at every place (equation 17), patches of 32 px,
 and a gradient that stays finite where a scale does not correlate at all (pytorch-msssim gives NaN there). The tests
-hold it equal to pytorch-msssim. Letters: N batch, C channels, H W picture.
+hold it equal to pytorch-msssim. Letters: N batch, C channels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from engine.maps import bilinear
 
 SIGMA_PX = 1.5  # of the Gaussian window
 C1, C2 = 0.01**2, 0.03**2  # for values in [0, 1]
@@ -41,73 +44,75 @@ def for_side(side_px: int) -> Scales:
 
 
 class MsSsim(nn.Module):
-    """Compares pictures (N, C, H, W) in [0, 1] whose sides are multiples of 16.
+    """Compares square pictures (N, C, side, side) in [0, 1]; the side halves as often as there are scales.
 
     `forward` gives the similarity of each scale at every place where the window fits: contrast and structure, and at
-    the coarsest scale luminance too. `score` and `at_every_place` make m of it.
+    the coarsest scale luminance too. `score` and `at_every_place` make m of it. Windows and stretching are products
+    with matrices: on a CPU faster than convolutions of three channels, forth and back.
     """
 
-    taps: Tensor
-
-    def __init__(self, scales: Scales) -> None:
+    def __init__(self, scales: Scales, side_px: int) -> None:
         super().__init__()
         self.scales = scales
-        distance = torch.arange(scales.window, dtype=torch.float64) - scales.window // 2
-        taps = torch.exp(-distance.square() / (2 * SIGMA_PX**2))
-        self.register_buffer("taps", (taps / taps.sum()).float(), persistent=False)
+        for j in range(len(scales.weights)):
+            side = side_px // 2**j
+            self.register_buffer(f"window{j}", _windows(scales.window, side), persistent=False)
+            self.register_buffer(f"stretch{j}", _stretch(scales.window, side, side_px), persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        """Two batches (N, C, H, W) -> (N, C, H / 2^j - window + 1, W / 2^j - window + 1) for each scale j."""
+        """Two batches (N, C, side, side) -> (N, C, s, s) for each scale j, s = side / 2^j - window + 1."""
         found = []
         for j in range(len(self.scales.weights)):
             if j:
                 x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-            luminance, contrast = self._compare(x, y)
+            luminance, contrast = _compare(x, y, self.get_buffer(f"window{j}"))
             found.append(contrast if j < len(self.scales.weights) - 1 else luminance * contrast)
         return found
 
     def score(self, levels: list[Tensor]) -> Tensor:
         """m of whole pictures (N,): the product over scales of the mean over places, averaged over channels."""
-        product = torch.ones(())
-        for level, weight in zip(levels, self.scales.weights, strict=True):
-            product = product.to(level) * _power(level.mean(dim=(2, 3)), weight)  # (N, C)
-        return product.mean(dim=1)
+        powers = [_power(level.mean(dim=(2, 3)), w) for level, w in zip(levels, self.scales.weights, strict=True)]
+        return torch.stack(powers).prod(dim=0).mean(dim=1)
 
     def at_every_place(self, levels: list[Tensor]) -> Tensor:
-        """m at every place (N, H, W): each scale stretched to the picture, their product averaged over channels.
+        """m at every place (N, side, side): each scale stretched to the picture, their product averaged over channels.
 
         At the border, where no window fits, a scale has its nearest value.
         """
-        product = torch.ones(())
+        product: Tensor | None = None
         for j, (level, weight) in enumerate(zip(levels, self.scales.weights, strict=True)):
-            powered = F.pad(level.clamp_min(0) ** weight, [self.scales.window // 2] * 4, mode="replicate")
-            if j:
-                powered = F.interpolate(powered, scale_factor=2**j, mode="bilinear", align_corners=False)
-            product = product.to(level) * powered  # (N, C, H, W)
+            stretch = self.get_buffer(f"stretch{j}")
+            places = stretch @ level.clamp_min(0) ** weight @ stretch.T  # (N, C, side, side)
+            product = places if product is None else product * places
+        assert product is not None
         return product.mean(dim=1)
 
-    def _compare(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Luminance, and contrast with structure, of one scale."""
-        moments = self._blur(torch.stack([x, y, x * x + y * y, x * y]))
-        mean_x, mean_y, both, xy = moments.unbind(0)  # (N, C, h, w) each
-        squares, product = mean_x.square() + mean_y.square(), mean_x * mean_y
-        luminance = (2 * product + C1) / (squares + C1)
-        contrast = (2 * (xy - product) + C2) / (both - squares + C2)
-        return luminance, contrast
 
-    def _blur(self, x: Tensor) -> Tensor:
-        """The window's weighted mean wherever it fits: (..., H, W) -> (..., H - window + 1, W - window + 1).
+def _compare(x: Tensor, y: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Luminance, and contrast with structure, of one scale."""
+    moments = windows @ torch.stack([x, y, x * x + y * y, x * y]) @ windows.T
+    mean_x, mean_y, both, xy = moments.unbind(0)  # (N, C, s, s) each
+    squares, product = mean_x.square() + mean_y.square(), mean_x * mean_y
+    luminance = (2 * product + C1) / (squares + C1)
+    contrast = (2 * (xy - product) + C2) / (both - squares + C2)
+    return luminance, contrast
 
-        As two products with banded matrices: on a CPU faster than convolutions of three channels, forth and back.
-        """
-        rows, columns = (self._band(side) for side in x.shape[-2:])
-        return rows @ x @ columns.T
 
-    def _band(self, side: int) -> Tensor:
-        """(side - window + 1, side): the window at every place of an axis."""
-        out = side - self.scales.window + 1
-        padded = F.pad(self.taps, [0, out])  # one row and the gap to the next row's start
-        return padded.repeat(out)[: out * side].view(out, side)
+def _windows(window: int, side: int) -> Tensor:
+    """(side - window + 1, side): the Gaussian window at every place of an axis where it fits."""
+    distance = np.arange(window) - window // 2
+    taps = np.exp(-(distance**2) / (2 * SIGMA_PX**2))
+    rows = np.arange(side - window + 1)
+    matrix = np.zeros((len(rows), side))
+    for k, tap in enumerate(taps / taps.sum()):
+        matrix[rows, rows + k] = tap
+    return torch.from_numpy(matrix).float()
+
+
+def _stretch(window: int, side: int, side_px: int) -> Tensor:
+    """(side_px, side - window + 1): border values repeated, then bilinear interpolation from `side` to `side_px`."""
+    nearest = np.clip(np.arange(side) - window // 2, 0, side - window)
+    return torch.from_numpy(bilinear(side, side_px) @ np.eye(side - window + 1)[nearest]).float()
 
 
 def _power(value: Tensor, weight: float) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainers.igd.patches import PATCH_PX, cut, patches_a_side
+from trainers.pixels import in_unit_range
 from trainers.resized import Resized, on_disc
 
 _BATCH = 32
@@ -14,7 +15,7 @@ _BATCH = 32
 
 def unit(pictures: Resized, rows: Tensor) -> Tensor:
     """Those with these numbers as (n, 3, side, side) in [0, 1]."""
-    return torch.from_numpy(pictures.take(rows.numpy())).permute(0, 3, 1, 2).float() / 255
+    return in_unit_range(torch.from_numpy(pictures.take(rows.numpy())))
 
 
 def patches(pictures: Resized, side_px: int, most: int, seed: int) -> Resized:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainers.pixels import in_unit_range
+
 CHANNELS = (64, 128, 256)  # of the three resolutions above the bottleneck
 STACK_CHANNELS = 64  # of each dilated convolution
 DILATIONS = (1, 2, 4, 8, 16, 32)
@@ -90,11 +92,6 @@ class FusedMap(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         maps = [member(images) / self.scales[i] for i, member in enumerate(self.members)]  # (N, H, W) each
         return torch.stack(maps).mean(dim=0)
-
-
-def in_unit_range(images: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [0, 1]."""
-    return images.float().permute(0, 3, 1, 2) / 255  # in this order: TensorRT moves no uint8
 
 
 def _scaled(channels: int, width: float) -> int:

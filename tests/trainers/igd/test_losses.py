@@ -28,7 +28,7 @@ def test_gaussian_loss_is_equation_8():
 
 def test_structural_loss_is_equation_12_with_an_absolute_error(pictures):
     x, x_hat = pictures
-    similarity = MsSsim(LOCAL)
+    similarity = MsSsim(LOCAL, 32)
     levels = similarity(x, x_hat)
     absolute = np.abs(x.double().numpy() - x_hat.double().numpy()).mean(axis=(1, 2, 3))
     want = 0.15 * absolute + 0.85 * (1 - similarity.score(levels).double().numpy())
@@ -37,7 +37,7 @@ def test_structural_loss_is_equation_12_with_an_absolute_error(pictures):
 
 def test_structural_map_is_equation_17(pictures):
     x, x_hat = pictures
-    similarity = MsSsim(LOCAL)
+    similarity = MsSsim(LOCAL, 32)
     levels = similarity(x, x_hat)
     absolute = np.abs(x.double().numpy() - x_hat.double().numpy()).mean(axis=1)
     want = 0.15 * absolute + 0.85 * (1 - similarity.at_every_place(levels).double().numpy())
@@ -46,7 +46,7 @@ def test_structural_map_is_equation_17(pictures):
 
 def test_too_bright_and_too_dark_count_alike():
     grey = torch.full((1, 3, 32, 32), 0.5)
-    similarity = MsSsim(LOCAL)
+    similarity = MsSsim(LOCAL, 32)
     maps = [losses.structural_map(grey, g, similarity(grey, g), similarity, 1.0) for g in (grey + 0.2, grey - 0.2)]
     for places in maps:
         torch.testing.assert_close(places, torch.full((1, 32, 32), 0.2))

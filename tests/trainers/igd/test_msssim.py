@@ -1,12 +1,12 @@
 """MS-SSIM against pytorch-msssim and against the definition in float64."""
 
+import cv2
 import numpy as np
 import pytest
 import pytorch_msssim
 import torch
 from scipy.ndimage import correlate1d
 
-from engine.maps import bilinear
 from trainers.igd.msssim import C1, C2, GLOBAL, LOCAL, MsSsim, for_side
 
 
@@ -48,7 +48,7 @@ def test_the_score_is_the_library_s(side, scales):
     want = pytorch_msssim.ms_ssim(
         x, y, data_range=1, size_average=False, win_size=scales.window, weights=list(scales.weights)
     )
-    similarity = MsSsim(scales)
+    similarity = MsSsim(scales, side)
     torch.testing.assert_close(similarity.score(similarity(x, y)), want, rtol=1e-4, atol=1e-5)
     assert 0.2 < float(want.min()) < 0.99
 
@@ -57,7 +57,7 @@ def test_the_score_is_the_library_s(side, scales):
 def test_every_scale_and_the_score_are_the_definition_s(side, scales):
     x, y = pair(side)
     want = levels_by_definition(x.double().numpy(), y.double().numpy(), scales)
-    similarity = MsSsim(scales)
+    similarity = MsSsim(scales, side)
     levels = similarity(x, y)
     for level, expected in zip(levels, want, strict=True):
         np.testing.assert_allclose(level, expected, atol=2e-4)
@@ -74,15 +74,16 @@ def test_the_map_stretches_every_scale_to_the_picture(side, scales):
         powered = np.pad(
             np.maximum(level, 0) ** scales.weights[j], [(0, 0), (0, 0), (edge, edge), (edge, edge)], "edge"
         )
-        stretch = bilinear(side // 2**j, side)
-        want = want * (stretch @ powered @ stretch.T)
-    similarity = MsSsim(scales)
+        planes = powered.reshape(-1, *powered.shape[2:])
+        stretched = [cv2.resize(plane, (side, side), interpolation=cv2.INTER_LINEAR) for plane in planes]
+        want = want * np.reshape(stretched, (*powered.shape[:2], side, side))
+    similarity = MsSsim(scales, side)
     np.testing.assert_allclose(similarity.at_every_place(similarity(x, y)), want.mean(axis=1), atol=2e-3)
 
 
 def test_equal_pictures_are_alike_everywhere():
     x, _ = pair(32)
-    similarity = MsSsim(LOCAL)
+    similarity = MsSsim(LOCAL, 32)
     levels = similarity(x, x)
     torch.testing.assert_close(similarity.score(levels), torch.ones(3))
     torch.testing.assert_close(similarity.at_every_place(levels), torch.ones(3, 32, 32))
@@ -92,7 +93,7 @@ def test_the_map_is_lowest_where_the_pictures_differ():
     x, _ = pair(192, n=1)
     y = x.clone()
     y[:, :, 120:140, 40:60] = 1 - y[:, :, 120:140, 40:60]
-    similarity = MsSsim(GLOBAL)
+    similarity = MsSsim(GLOBAL, 192)
     places = similarity.at_every_place(similarity(x, y))[0]
     row, column = divmod(int(places.argmin()), 192)
     assert 115 <= row < 145
@@ -104,7 +105,7 @@ def test_gradients_are_finite_where_nothing_correlates():
     """The library's are not a number here: the power's derivative at 0."""
     x, _ = pair(64)
     opposite = (1 - x).requires_grad_(True)
-    similarity = MsSsim(LOCAL)
+    similarity = MsSsim(LOCAL, 64)
     score = similarity.score(similarity(x, opposite))
     assert float(score.detach().max()) == 0
     score.sum().backward()

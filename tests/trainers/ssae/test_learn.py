@@ -9,11 +9,12 @@ import torch
 
 from trainers.checkpoint import Checkpoint
 from trainers.learning import learn, seeded
+from trainers.pixels import in_unit_range
 from trainers.progress import RecordedProgress
 from trainers.resized import Resized
 from trainers.ssae.corrupt import Corruption
 from trainers.ssae.learn import SsaeLearner
-from trainers.ssae.model import Autoencoder, in_unit_range
+from trainers.ssae.model import Autoencoder
 from trainers.ssae.separation import Separation
 from trainers.ssae.settings import Settings
 
