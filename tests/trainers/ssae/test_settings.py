@@ -6,7 +6,7 @@ import torch
 from engine.errors import UsageError
 from trainers.base import TrainOptions
 from trainers.ssae import Settings
-from trainers.ssae.settings import default_width
+from trainers.width import default_width
 
 
 def test_defaults_are_the_papers_where_it_gives_them():
