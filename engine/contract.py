@@ -16,11 +16,12 @@ import numpy.typing as npt
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "bundle.json"
 
-# ONNX graph: uint8 RGB pictures in, either dense features or a distance grid out.
+# ONNX graph: uint8 RGB pictures in, either dense features or a distance grid out; outputs are found by name.
 INPUT_NAME = "image"  # (N, H, W, 3) uint8 RGB
 FEATURES_NAME = "features"  # (N, C, h, w) float32
 POSITIONS_NAME = "positions"  # (N, h, w, 2) float32, where features are aligned: see engine.alignment
 GRID_NAME = "grid"  # (N, h, w) float32 distances
+SCORE_NAME = "score"  # (N,) float32 raw scores, where the picture's is not the maximum of its smoothed map
 
 Precision = Literal["fp32", "fp16", "int8"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]

@@ -67,7 +67,7 @@ class Delivery:
 class Prediction:
     """What a detector says of one picture, uncalibrated.
 
-    `raw_map` is (H, W) float32 at the bundle's input size; `raw_score` is its maximum for map detectors.
+    `raw_map` is (H, W) float32 at the bundle's input size; `raw_score` is its maximum, or the network's own.
     `member_scores` holds raw scores of each member model that ran.
     """
 

@@ -156,10 +156,10 @@ def make_config() -> Callable[..., Config]:
 def run_burst(make_watch: Callable[..., Watch]) -> Callable[..., Metrics]:
     """Run a pipeline of a configuration's lines until their streams are empty."""
 
-    def run(config: Config, predictor: Predictor | None = None) -> Metrics:
+    def run(config: Config, predictor: Predictor | None = None, **changes: object) -> Metrics:
         metrics = Metrics()
         with connect(config) as streams:
-            watches = [make_watch(line.name, predictor) for line in config.line]
+            watches = [make_watch(line.name, predictor, **changes) for line in config.line]
             Pipeline(streams.source, streams.sink, watches, config, metrics).run(burst=True)
         return metrics
 

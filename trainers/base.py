@@ -9,34 +9,45 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from engine.contract import Calibration, Precision
+from engine.errors import UsageError
 from trainers.progress import Progress
 
 DEFAULT_TARGET_FPR = 0.01
+AS_GIVEN = "as given"  # a protocol's data unchanged, see `trainers.copies`
+OF_SOME = frozenset({"backbone", "channels", "download_weights", "encoder", "objective", "width"})
+
+
+Objective = Literal["1", "2", "both"]
+Width = Literal["narrow", "full"]
+EncoderKind = Literal["scratch", "imagenet", "distilled", "self-supervised"]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
     """What `engine train` was asked for; None leaves a value to the method.
 
-    `backbone` is NAME or NAME=FILE; `threads` 0 means all cores; `image_size` is the side in pixels; `target_fpr` the
-    share of good pictures that may be rejected.
+    `threads` 0 means all cores; `image_size` is the side in pixels; `target_fpr` the share of good pictures that may be
+    rejected. The options from `backbone` (NAME or NAME=FILE) on are of some methods only, see `Trainer.takes`.
     """
 
     data: Path
     out: Path
     epochs: int | None = None
-    backbone: str | None = None
-    channels: int | None = None
     image_size: int | None = None
     seed: int = 0
     target_fpr: float = DEFAULT_TARGET_FPR
     threads: int = 0
+    backbone: str | None = None
+    channels: int | None = None
     download_weights: bool = False
+    objective: Objective | None = None
+    width: Width | None = None
+    encoder: EncoderKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +74,10 @@ class TrainReport:
 
 
 class Trainer(Protocol):
-    """One paper's method."""
+    """One paper's method; `takes` names the options that it has and not every method."""
 
     name: str
+    takes: frozenset[str]
 
     def train(self, options: TrainOptions, progress: Progress) -> TrainReport:
         """Train, calibrate and write the bundle `options.out`; the same options and pictures give the same bytes.
@@ -80,10 +92,26 @@ class Trainer(Protocol):
         """
 
 
+def refuse_others(options: TrainOptions, trainer: Trainer) -> None:
+    """Raise UsageError for an option that another method has; a trainer asks this first."""
+    for name in OF_SOME - trainer.takes:
+        if getattr(options, name) not in (None, False):
+            taken = ", ".join(_flag(other) for other in sorted(trainer.takes)) or "none"
+            raise UsageError(f"{_flag(name)}: not an option of --method {trainer.name} (of its own it has: {taken})")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A row of one of the paper's tables: a trainer with some of its parts changed or switched off."""
+    """A row of one of the paper's tables: a trainer with some of its parts changed or switched off.
+
+    `copies` are those of the data that it is trained and judged on, by their names in `trainers.copies`.
+    """
 
     table: str
     label: str
     trainer: Trainer
+    copies: tuple[str, ...] = (AS_GIVEN,)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
-from engine.contract import INPUT_NAME
 from engine.types import F32, U8
+from trainers.exported import Exported
 from trainers.progress import Progress
 from trainers.resized import Resized
 
@@ -48,22 +47,16 @@ class Extractor:
     """An ONNX file run with `threads` threads (0: all cores)."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        shape = self._session.get_inputs()[0].shape
-        outputs = self._session.get_outputs()
-        self.height, self.width = int(shape[1]), int(shape[2])
-        self.channels, rows, columns = (int(side) for side in outputs[0].shape[1:])
+        self._network = Exported(path, threads)
+        self.height, self.width = self._network.height, self._network.width
+        self.channels, rows, columns = self._network.shapes[0]
         self.grid = (rows, columns)
-        self.aligns = len(outputs) > 1
+        self.aligns = len(self._network.shapes) > 1
         self.threads = threads
 
     def __call__(self, images: U8) -> Features:
         """(n, H, W, 3) uint8 RGB at the network's size."""
-        outputs = self._session.run(None, {INPUT_NAME: images})
+        outputs = self._network(images)
         return Features(outputs[0], outputs[1] if self.aligns else None)
 
     def of(self, pictures: Resized, progress: Progress) -> Features:

@@ -20,15 +20,13 @@ from engine.errors import UsageError
 from engine.maps import MapHead
 from engine.types import F32, F64, U8
 from kernels import Accumulator, Gaussian, mahalanobis_map, model_bytes
-from trainers.calibrate import PixelScores, calibrate
 from trainers.data import blocks
 from trainers.features import Extractor, Features
+from trainers.holdout import BLOCKS, HeldOut, Split, hold_out
 from trainers.progress import Progress
 from trainers.resized import Resized
 
-MAX_FOLDS = 20
 HELD_OUT_FROM = 1000  # from so many pictures on, some are never trained on and the threshold has a guarantee
-_HELD_OUT_EVERY = 5  # of twenty blocks of neighbours, every fifth
 _WORK_BYTES = 12  # per C * C * P: 8 of kernels.Accumulator, 4 of the Gaussian of a fold
 _VARIANCE_FLOOR = 1e-3  # of the mean over channels: a channel that never moved in training must not decide alone
 _EPS_FLOOR = 1e-6
@@ -41,14 +39,6 @@ class Recipe:
     regularisation: float
     smoothing_sigma_px: float
     target_fpr: float
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Pictures to fit on, and pictures never seen; where there are none of these, calibration is by folds."""
-
-    training: Resized
-    held_out: Resized
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +72,10 @@ class Fitted:
 
 
 def split(pictures: Resized) -> Split:
-    """Hold pictures out where there are enough of them: whole blocks of neighbours, spread over the set."""
-    n = len(pictures)
-    if n < HELD_OUT_FROM:
+    """Hold pictures out where there are enough of them; where there are not, calibration is by folds."""
+    if len(pictures) < HELD_OUT_FROM:
         return Split(pictures, pictures.subset([]))
-    parts = blocks(n, MAX_FOLDS)
-    held = np.concatenate(parts[_HELD_OUT_EVERY // 2 :: _HELD_OUT_EVERY])
-    return Split(pictures.subset(np.setdiff1d(np.arange(n), held)), pictures.subset(held))
+    return hold_out(pictures)
 
 
 def check_memory(channels: int, grid: tuple[int, int], samples: int) -> str:
@@ -112,7 +99,7 @@ def fit(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progres
     head = MapHead(extractor.grid, extractor.height, extractor.width, recipe.smoothing_sigma_px)
     with threadpool_limits(1):  # small matrices: more threads are slower, and the bits would depend on their number
         total = _accumulate(extractor, features)
-        eps = _eps(total, recipe.regularisation)
+        eps = diagonal(total, recipe.regularisation)
         detector = Detector(extractor, total.fit(eps), head)
         if len(pictures.held_out):
             held_out, folds = _look(detector, extractor.of(pictures.held_out, progress)), 1
@@ -134,25 +121,6 @@ def distance_variance(detector: Detector, features: Features) -> float:
     return float((scatter / count).mean())
 
 
-class HeldOut:
-    """Scores of pictures by models that have not seen them."""
-
-    def __init__(self, head: MapHead) -> None:
-        self._head = head
-        self._scores: list[F64] = []
-        self._pixels = PixelScores()
-
-    def add(self, grids: F32) -> None:
-        """Take in distances (n, h, w) in the pictures' frame."""
-        scores, maps = self._head(grids)
-        self._scores.append(scores)
-        self._pixels.add(maps)
-
-    def calibration(self, folds: int, target_fpr: float) -> Calibration:
-        """Thresholds from everything taken in."""
-        return calibrate(np.concatenate(self._scores), self._pixels, folds=folds, target_fpr=target_fpr)
-
-
 def _look(detector: Detector, features: Features) -> HeldOut:
     """Score pictures that were never trained on."""
     held_out = HeldOut(detector.head)
@@ -166,7 +134,7 @@ def _leave_out(
 ) -> tuple[HeldOut, int]:
     """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks."""
     held_out = HeldOut(detector.head)
-    parts = blocks(len(features), min(MAX_FOLDS, len(features)))
+    parts = blocks(len(features), min(BLOCKS, len(features)))
     with progress.task("calibrate", len(features)) as task:
         for rows in parts:
             fold = replace(detector, gaussian=_without(rows, total, eps, features))
@@ -203,7 +171,7 @@ def _accumulate(extractor: Extractor, features: Features) -> Accumulator:
     return total
 
 
-def _eps(total: Accumulator, regularisation: float) -> F64:
+def diagonal(total: Accumulator, regularisation: float) -> F64:
     """What to add to the diagonal of each channel (C,): a share of its variance, averaged over positions."""
     variance = total.variance().mean(axis=(1, 2))  # (C,)
     eps: F64 = regularisation * np.maximum(variance, _VARIANCE_FLOOR * variance.mean()) + _EPS_FLOOR

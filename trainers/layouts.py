@@ -1,9 +1,11 @@
 """Which pictures a folder holds, and what each of them is.
 
-Three layouts are understood:
+Four layouts are understood:
 
 - MVTec AD: `train/good`, `test/good`, `test/DEFECT`, masks at `ground_truth/DEFECT/NAME_mask.png`;
 - BTAD: `train/ok`, `test/ok`, `test/ko`, masks at `ground_truth/ko/NAME.png` (or .bmp);
+- two folders, as medical sets come: `normal` and `abnormal`, or the same below `train` and `test` in place of MVTec
+  AD's names. Without a test part, a quarter of the normal pictures is it: blocks of neighbours, spread over the set;
 - a plain folder of good pictures, nested or not.
 
 Pictures are named by their path below the folder and ordered by that name, numbers by their value (`9.png` before
@@ -21,10 +23,12 @@ from typing import Literal
 
 from engine.errors import DataError
 
-Layout = Literal["mvtec", "btad", "folder"]
+Layout = Literal["mvtec", "btad", "two-folder", "folder"]
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_GOOD = ("good", "ok")
+_GOOD = ("good", "ok", "normal")
+_ABNORMAL = "abnormal"
+_BLOCKS, _TEST_EVERY = 20, 4  # of two folders: of so many blocks of normal pictures, every fourth is tested on
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,23 @@ def read_dataset(path: str | Path) -> Dataset:
     if (root / "train").is_dir() or (root / "test").is_dir():
         return _read_split(root)
     _refuse_parent(root)
+    if (root / "normal").is_dir() and (root / _ABNORMAL).is_dir():
+        return _read_two_folders(root)
     _refuse_mixed(root)
     items = tuple(_items(root, root))
     if not items:
         raise DataError(f"{root}: no pictures here (expected {_endings()}); give a folder that has some")
     return Dataset(root, "folder", items, ())
+
+
+def class_folders(root: Path) -> dict[str, dict[str, tuple[Item, ...]]] | None:
+    """Class -> its pictures in `train` and `test`; None where `train` does not hold several, none named good."""
+    folders = _folders(root / "train")
+    if len(folders) < 2 or any(folder.name in _GOOD for folder in folders):
+        return None
+    return {
+        folder.name: {part: _items(root, root / part / folder.name) for part in ("train", "test")} for folder in folders
+    }
 
 
 def name_order(name: str) -> tuple[str | int, ...]:
@@ -104,6 +120,25 @@ def _read_split(root: Path) -> Dataset:
         )
     btad = (root / "train" / "ok").is_dir() or (root / "test" / "ok").is_dir()
     return Dataset(root, "btad" if btad else "mvtec", _ordered(train), _ordered(test))
+
+
+def _read_two_folders(root: Path) -> Dataset:
+    """`normal` and `abnormal`, nothing said of training and test."""
+    normal = _items(root, root / "normal")
+    abnormal = [Item(i.name, i.path, _ABNORMAL) for i in _items(root, root / _ABNORMAL)]
+    if len(normal) < _BLOCKS or not abnormal:
+        raise DataError(
+            f"{root}: expected at least {_BLOCKS} pictures in normal and some in {_ABNORMAL} ({_endings()}), got "
+            f"{len(normal)} and {len(abnormal)}; add pictures"
+        )
+    tested = {i for block in range(_TEST_EVERY - 1, _BLOCKS, _TEST_EVERY) for i in _block(len(normal), block)}
+    train = [item for i, item in enumerate(normal) if i not in tested]
+    return Dataset(root, "two-folder", _ordered(train), _ordered([*(normal[i] for i in tested), *abnormal]))
+
+
+def _block(n: int, number: int) -> range:
+    """The places of one of _BLOCKS runs of n neighbours."""
+    return range(number * n // _BLOCKS, (number + 1) * n // _BLOCKS)
 
 
 def _refuse_parent(root: Path) -> None:

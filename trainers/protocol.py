@@ -1,7 +1,8 @@
 """A paper's evaluation protocol: several models trained and judged on one dataset, the rows of the paper's tables.
 
-A protocol says which datasets there are (the given one, or disturbed copies of it), a method which models (its
-`variants`). Every model becomes a bundle in a scratch folder and is judged as served.
+A method says which models there are (its `variants`) and on which copies of the data (`trainers.copies`). Data of
+several classes is judged class by class, as one-class data of each. Every model becomes a bundle in a scratch folder
+and is judged as served.
 """
 
 from __future__ import annotations
@@ -13,26 +14,33 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.errors import UsageError
 from trainers.base import Trainer, TrainOptions, Variant
+from trainers.copies import COPIES
 from trainers.data import read_dataset
-from trainers.disturb import CHANGES, write_disturbed
 from trainers.evaluate import Judge, evaluate
+from trainers.labelled import read_labelled, write_one_class
 from trainers.progress import Progress
 
+PROTOCOLS = ("ablation", "contaminated", "disturbed", "one-class", "small")
+MEAN = "mean of classes"
+
 OpenJudge = Callable[[Path], AbstractContextManager[Judge]]
-Copies = Callable[[TrainOptions, Path, Progress], Iterator[tuple[str, Path]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of a table: a variant on one copy of the data. Shares of 1; None where there are no masks.
 
-    `pixel_AUPRO` is the papers' PRO; `distance_variance` FYD's equation 10 on the training pictures.
+    `data` is the dataset or its class that was good; `pixel_AUPRO` is the papers' PRO; `distance_variance` FYD's
+    equation 10 on the training pictures.
     """
 
     table: str
     data: str
+    copy: str
     variant: str
     image_AUROC: float | None  # noqa: N815 - the names that scripts rely on
     pixel_AUROC: float | None  # noqa: N815
@@ -57,7 +65,8 @@ class Outcome:
 def run(name: str, trainer: Trainer, options: TrainOptions, open_judge: OpenJudge, progress: Progress) -> Outcome:
     """Train and judge every variant; `options.out` is not used, `open_judge` loads a bundle for judging.
 
-    Raises UsageError where there is no such protocol, or the method has no part in it.
+    Raises UsageError where there is no such protocol, the method has no part in it, or it is `one-class` and the data
+    has no classes.
     """
     if name not in PROTOCOLS:
         raise UsageError(f"protocol {name}: unknown; choose one of {', '.join(PROTOCOLS)}")
@@ -65,36 +74,70 @@ def run(name: str, trainer: Trainer, options: TrainOptions, open_judge: OpenJudg
     if not variants:
         raise UsageError(f"protocol {name}: {trainer.name} has no part in it; choose another --method")
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for label, data in PROTOCOLS[name](options, Path(scratch), progress):
+    bases = 0
+    for label, data in _bases(name, options, progress):
+        bases += 1
+        rows += _rows(variants, label, replace(options, data=data), open_judge, progress)
+    means = list(_means(rows)) if bases > 1 else []
+    return Outcome(name, trainer.name, (*rows, *means))
+
+
+def _bases(name: str, options: TrainOptions, progress: Progress) -> Iterator[tuple[str, Path]]:
+    """The dataset as it is, or one-class data of each of its classes in turn."""
+    labelled = read_labelled(options.data)
+    if labelled is None:
+        if name == "one-class":
+            raise UsageError(
+                f"protocol one-class: {options.data} has no classes (expected idx files, a train and a test npz, or "
+                f"train/CLASS and test/CLASS); for good and defective pictures use `engine train` and `engine eval`"
+            )
+        yield options.data.name, options.data
+        return
+    for index, kind in enumerate(labelled.classes):
+        with tempfile.TemporaryDirectory() as scratch:
+            yield kind, write_one_class(labelled, index, Path(scratch), progress)
+
+
+def _rows(
+    variants: Sequence[Variant], label: str, options: TrainOptions, open_judge: OpenJudge, progress: Progress
+) -> Iterator[Row]:
+    """All variants on all the copies they want of one dataset, copy by copy."""
+    for copy in dict.fromkeys(copy for variant in variants for copy in variant.copies):
+        with tempfile.TemporaryDirectory() as scratch:
+            data = COPIES[copy](read_dataset(options.data), Path(scratch) / "data", options.seed, progress)
             here = replace(options, data=data, out=Path(scratch) / "bundle")
-            rows += _judged(variants, label, here, open_judge, progress)
-    return Outcome(name, trainer.name, tuple(rows))
+            wanted = [variant for variant in variants if copy in variant.copies]
+            yield from _judged(wanted, label, copy, here, open_judge, progress)
 
 
 def _judged(
-    variants: Sequence[Variant], data: str, options: TrainOptions, open_judge: OpenJudge, progress: Progress
+    variants: Sequence[Variant],
+    label: str,
+    copy: str,
+    options: TrainOptions,
+    open_judge: OpenJudge,
+    progress: Progress,
 ) -> Iterator[Row]:
     """The rows of one copy of the data; a trainer that stands in several tables trains once."""
     found: dict[int, Row] = {}
     for variant in variants:
         known = found.get(id(variant.trainer))
         if known is None:
-            progress.say(f"{data}: {variant.label}")
-            known = found[id(variant.trainer)] = _train_and_judge(variant, data, options, open_judge, progress)
+            progress.say(f"{label}, {copy}: {variant.label}")
+            trained = _train_and_judge(variant, options, open_judge, progress)
+            known = found[id(variant.trainer)] = replace(trained, data=label, copy=copy)
         yield replace(known, table=variant.table, variant=variant.label)
 
 
-def _train_and_judge(
-    variant: Variant, data: str, options: TrainOptions, open_judge: OpenJudge, progress: Progress
-) -> Row:
+def _train_and_judge(variant: Variant, options: TrainOptions, open_judge: OpenJudge, progress: Progress) -> Row:
     report = variant.trainer.train(options, progress)
     with open_judge(report.bundle) as judge:
         quality = evaluate(judge, read_dataset(options.data), progress).overall
     variance = report.measured.get("distance_variance")
     return Row(
         table=variant.table,
-        data=data,
+        data="",
+        copy="",
         variant=variant.label,
         image_AUROC=quality.image_auroc,
         pixel_AUROC=quality.pixel_auroc,
@@ -104,14 +147,22 @@ def _train_and_judge(
     )
 
 
-def _as_given(options: TrainOptions, scratch: Path, progress: Progress) -> Iterator[tuple[str, Path]]:
-    yield options.data.name, options.data
+def _means(rows: Sequence[Row]) -> Iterator[Row]:
+    """For each line of the tables, the mean over classes of what every class has."""
+    lines = dict.fromkeys((row.table, row.copy, row.variant) for row in rows)
+    for line in lines:
+        same = [row for row in rows if (row.table, row.copy, row.variant) == line]
+        yield replace(
+            same[0],
+            data=MEAN,
+            image_AUROC=_mean([row.image_AUROC for row in same]),
+            pixel_AUROC=_mean([row.pixel_AUROC for row in same]),
+            pixel_AUPRO=_mean([row.pixel_AUPRO for row in same]),
+            distance_variance=_mean([row.distance_variance for row in same]),
+            train_s=round(sum(row.train_s for row in same), 1),
+        )
 
 
-def _disturbed(options: TrainOptions, scratch: Path, progress: Progress) -> Iterator[tuple[str, Path]]:
-    dataset = read_dataset(options.data)
-    for kind in CHANGES:
-        yield kind, write_disturbed(dataset, kind, scratch / kind, options.seed, progress)
-
-
-PROTOCOLS: dict[str, Copies] = {"ablation": _as_given, "disturbed": _disturbed}
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from engine.errors import UsageError
 from trainers.base import Trainer
 from trainers.fyd import Fyd
+from trainers.igd import Igd
+from trainers.ssae import Ssae
 
 
 class Registry:
@@ -33,6 +35,8 @@ class Registry:
 
 _REGISTRY = Registry()
 _REGISTRY.add(Fyd())
+_REGISTRY.add(Ssae())
+_REGISTRY.add(Igd())
 
 get = _REGISTRY.get
 

@@ -41,9 +41,7 @@ class Resized:
 
 def read(source: ImageSource, side_px: int, progress: Progress) -> Resized:
     """Decode all pictures and resize them to squares of `side_px`; raises DataError for one that cannot be read."""
-    shape = (len(source), side_px, side_px, 3)
-    with tempfile.TemporaryFile() as file:
-        pixels = np.memmap(file, np.uint8, "w+", shape=shape)
+    pixels = on_disc((len(source), side_px, side_px, 3))
     done = 0
     with progress.task("read", len(source)) as task:
         for images in batches(source, _BATCH, side_px, side_px):
@@ -51,3 +49,9 @@ def read(source: ImageSource, side_px: int, progress: Progress) -> Resized:
             done += len(images)
             task.advance(len(images))
     return Resized(pixels, np.arange(len(source)))
+
+
+def on_disc(shape: tuple[int, ...]) -> U8:
+    """An array in a nameless temporary file, which goes when the array goes."""
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)

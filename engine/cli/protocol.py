@@ -21,9 +21,11 @@ _NUMBERS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "distance_variance")
 
 
 def protocol(
-    name: Annotated[str, typer.Argument(help="ablation (FYD's Tables 4 and 6), disturbed (Table 3).")],
-    data: Annotated[Path, typer.Argument(help="A folder in MVTec AD or BTAD layout.")],
-    method: Annotated[str, typer.Option(help="The detector.")] = "fyd",
+    name: Annotated[
+        str, typer.Argument(help="ablation, disturbed, small, contaminated or one-class; see docs/training.md.")
+    ],
+    data: Annotated[Path, typer.Argument(help="A folder of good and defective pictures, or of labelled classes.")],
+    method: Annotated[str, typer.Option(help="The detector: fyd, ssae or igd.")] = "fyd",
     epochs: Annotated[int | None, typer.Option(min=0, help="Epochs of the learnt parts.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As for `engine train`.")] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Side of the network's input, px.")] = None,
@@ -63,9 +65,9 @@ def protocol(
 
 def _print(document: dict[str, Any]) -> None:
     table = Table(title=f"{document['method']}: {document['protocol']}", title_justify="left")
-    for name in ("table", "data", "variant", *_NUMBERS, "train s"):
+    for name in ("table", "data", "copy", "variant", *_NUMBERS, "train s"):
         table.add_column(name)
     for row in document["rows"]:
         numbers = ["-" if row[name] is None else f"{row[name]:.3f}" for name in _NUMBERS]
-        table.add_row(row["table"], row["data"], row["variant"], *numbers, f"{row['train_s']:.0f}")
+        table.add_row(row["table"], row["data"], row["copy"], row["variant"], *numbers, f"{row['train_s']:.0f}")
     console.out.print(table)

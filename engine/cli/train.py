@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,23 +14,35 @@ from engine.cli.lazy import training
 def train(
     data: Annotated[Path, typer.Argument(help="A folder: MVTec AD or BTAD layout, or good pictures.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
-    method: Annotated[str, typer.Option(help="The detector.")] = "fyd",
+    method: Annotated[str, typer.Option(help="The detector: fyd, ssae or igd.")] = "fyd",
     epochs: Annotated[
-        int | None, typer.Option(min=0, help="Epochs of the learnt parts; 0 fits the Gaussian only.")
+        int | None, typer.Option(min=0, help="Epochs of the learnt parts; fyd with 0 fits the Gaussian only.")
     ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="efficientnet_lite0, resnet18, wide_resnet50_2; NAME=FILE gives its weights.")
-    ] = None,
-    channels: Annotated[int | None, typer.Option(min=1, help="Keep this many feature channels.")] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Side of the network's input, px.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bundle.")] = 0,
     target_fpr: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Share of good pictures that may be rejected.")
     ] = 0.01,
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="fyd, igd: efficientnet_lite0, resnet18, wide_resnet50_2; NAME=FILE gives its weights."),
+    ] = None,
+    channels: Annotated[int | None, typer.Option(min=1, help="fyd: keep this many feature channels.")] = None,
     download_weights: Annotated[
-        bool, typer.Option("--download-weights", help="Fetch the backbone's weights where no file has them.")
+        bool, typer.Option("--download-weights", help="fyd, igd: fetch the backbone's weights where no file has them.")
     ] = False,
+    objective: Annotated[
+        Literal["1", "2", "both"] | None,
+        typer.Option(help="ssae: the equation to train by; both is one detector of two."),
+    ] = None,
+    width: Annotated[
+        Literal["narrow", "full"] | None, typer.Option(help="ssae, igd: narrow without a GPU, full with one.")
+    ] = None,
+    encoder: Annotated[
+        Literal["scratch", "imagenet", "distilled", "self-supervised"] | None,
+        typer.Option(help="igd: what the encoder is made of; `imagenet` is the backbone itself."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Train on good pictures only, and calibrate."""
@@ -39,13 +51,16 @@ def train(
         data=data,
         out=out,
         epochs=epochs,
-        backbone=backbone,
-        channels=channels,
         image_size=image_size,
         seed=seed,
         target_fpr=target_fpr,
         threads=threads,
+        backbone=backbone,
+        channels=channels,
         download_weights=download_weights,
+        objective=objective,
+        width=width,
+        encoder=encoder,
     )
     shown = progress.on_stderr()
     report = registry.get(method).train(options, shown)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from engine.alignment import to_picture
 from engine.bundle import Bundle
-from engine.contract import Precision
+from engine.contract import FEATURES_NAME, GRID_NAME, POSITIONS_NAME, SCORE_NAME, Precision
 from engine.errors import BackendError
 from engine.maps import MapHead
 from engine.serving.base import RawBatch
@@ -19,7 +21,8 @@ class Detector:
     """Runs one executable of a bundle on a `Network`; a `Predictor`.
 
     Where the executable has a Gaussian the network gives features (N, C, h, w) and the kernel their distances
-    (N, h, w); where it has none, the network gives the distances itself.
+    (N, h, w); where it has none, the network gives the distances itself. A picture's score is the maximum of its smooth
+    map, or the network's own where it gives one.
     """
 
     def __init__(self, bundle: Bundle, precision: Precision, network: Network, threads: int = 0) -> None:
@@ -46,12 +49,15 @@ class Detector:
     def predict(self, images: U8) -> RawBatch:
         """See `Predictor.predict`."""
         outputs = self._network.run(images)
-        grids = outputs[0]  # (N, h, w), or features (N, C, h, w)
-        if self._gaussian is not None:
-            grids = mahalanobis_map(grids, self._gaussian, threads=self._threads)
-        if len(outputs) > 1:  # an aligning network also says where each place of the picture lies
-            grids = to_picture(grids, outputs[1])
+        if self._gaussian is None:
+            grids = outputs[GRID_NAME]  # (N, h, w)
+        else:
+            grids = mahalanobis_map(outputs[FEATURES_NAME], self._gaussian, threads=self._threads)
+        if POSITIONS_NAME in outputs:
+            grids = to_picture(grids, outputs[POSITIONS_NAME])
         scores, maps = self._head(grids)
+        if SCORE_NAME in outputs:
+            scores = outputs[SCORE_NAME].astype(np.float64)
         return RawBatch(scores=scores, maps=maps)
 
     def close(self) -> None:

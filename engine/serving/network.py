@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -20,8 +20,8 @@ class Network(Protocol):
     def backend(self) -> str:
         """`onnx`, `openvino`, ..."""
 
-    def run(self, images: U8) -> Sequence[Array]:
-        """(N, H, W, 3) uint8 RGB -> the graph's outputs in order.
+    def run(self, images: U8) -> Mapping[str, Array]:
+        """(N, H, W, 3) uint8 RGB -> the graph's outputs by name.
 
         Raises BackendError when the runtime fails.
         """
@@ -35,10 +35,10 @@ class FunctionNetwork:
 
     backend = "function"
 
-    def __init__(self, function: Callable[[U8], Sequence[Array]]) -> None:
+    def __init__(self, function: Callable[[U8], Mapping[str, Array]]) -> None:
         self._function = function
 
-    def run(self, images: U8) -> Sequence[Array]:
+    def run(self, images: U8) -> Mapping[str, Array]:
         """See `Network.run`."""
         return self._function(images)
 

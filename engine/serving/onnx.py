@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,12 +34,12 @@ class OnnxNetwork:
         self._shared = self._alone if self._threads == 1 else _session(path, self._threads)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="onnx")
 
-    def run(self, images: U8) -> Sequence[Array]:
+    def run(self, images: U8) -> Mapping[str, Array]:
         """See `Network.run`."""
         try:
             if len(images) < self._threads:
-                outputs: Sequence[Array] = self._shared.run(None, {INPUT_NAME: images})
-                return outputs
+                names = [node.name for node in self._shared.get_outputs()]
+                return dict(zip(names, self._shared.run(None, {INPUT_NAME: images}), strict=True))
             return self._each_alone(images)
         except Exception as error:  # ONNX Runtime raises many unrelated types; this is the edge
             raise BackendError(f"ONNX Runtime failed on a batch of shape {images.shape}: {error}") from error
@@ -49,7 +49,7 @@ class OnnxNetwork:
         self._pool.shutdown()
         del self._alone, self._shared
 
-    def _each_alone(self, images: U8) -> list[Array]:
+    def _each_alone(self, images: U8) -> dict[str, Array]:
         """One run a picture, each writing into its row of the batch's outputs."""
         wanted = {node.name: node.shape[1:] for node in self._alone.get_outputs()}
         outputs = {name: np.empty((len(images), *shape), np.float32) for name, shape in wanted.items()}
@@ -63,7 +63,7 @@ class OnnxNetwork:
             self._alone.run_with_iobinding(binding)
 
         list(self._pool.map(one, range(len(images))))
-        return list(outputs.values())
+        return outputs
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,15 @@ class OpenvinoNetwork:
             self._request = compiled.create_infer_request()
         except Exception as error:  # OpenVINO raises RuntimeError and its own types; this is the edge
             raise BackendError(f"{path}: OpenVINO cannot load it: {error}") from error
-        self._outputs = len(compiled.outputs)
+        self._names = [str(output.get_any_name()) for output in compiled.outputs]
         self._lock = threading.Lock()  # one request, whose outputs the next inference overwrites
 
-    def run(self, images: U8) -> Sequence[Array]:
+    def run(self, images: U8) -> Mapping[str, Array]:
         """See `Network.run`."""
         try:
             with self._lock:
                 self._request.infer([images], share_inputs=True)
-                return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
+                return {name: self._request.get_tensor(name).data.copy() for name in self._names}
         except Exception as error:  # as above
             raise BackendError(f"OpenVINO failed on a batch of shape {images.shape}: {error}") from error
 

@@ -1,6 +1,9 @@
 """The same raw score from every backend, against a float64 computation of the whole chain."""
 
+from dataclasses import replace
+
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -9,6 +12,8 @@ from engine import bundle as bundles
 from engine.config import Runtime
 from engine.errors import BackendError, BundleError, UsageError
 from engine.serving import select
+from engine.serving.detector import Detector
+from engine.serving.network import FunctionNetwork
 from engine.serving.select import choose_backend, local_backends, open_local, open_predictor
 from engine.serving.timing import frames_per_s
 
@@ -77,3 +82,18 @@ def test_timing_counts_frames_not_batches(tiny):
     predictor = open_local(bundles.read(tiny.path), "onnx", "fp32", threads=1)
     images = np.zeros((4, 64, 64, 3), np.uint8)
     assert frames_per_s(predictor, images, budget_s=0.05) > 4
+
+
+def test_a_network_s_own_scores_take_the_place_of_the_map_s_maximum(tiny, pictures):
+    grids = np.random.default_rng(0).random((2, 8, 8), np.float32)
+    bundle = bundles.read(tiny.path)
+    executable = bundle.executable("fp32")
+    executables = {"fp32": msgspec.structs.replace(executable, gaussian=None)}
+    plain = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, executables=executables))
+    outputs = {"score": np.array([7, 8], np.float32), "grid": grids}
+    with_scores = Detector(plain, "fp32", FunctionNetwork(lambda images: outputs)).predict(pictures[:2])
+    without = Detector(plain, "fp32", FunctionNetwork(lambda images: {"grid": grids})).predict(pictures[:2])
+    assert with_scores.scores.tolist() == [7.0, 8.0]
+    assert with_scores.scores.dtype == np.float64
+    np.testing.assert_array_equal(with_scores.maps, without.maps)
+    np.testing.assert_array_equal(without.scores, without.maps.max(axis=(1, 2)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import backbones
+from trainers import backbones, registry
+from trainers.base import TrainOptions, TrainReport
+from trainers.progress import RecordedProgress
 
 SIDE = 64
 
@@ -60,3 +65,30 @@ def resnet_file(tmp_path_factory) -> str:
         state = backbones.build("resnet18", SIDE).state_dict()
     torch.save(state | {"layer4.0.conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, path)
     return f"resnet18={path}"
+
+
+# Of a training with one epoch: what is smaller still.
+SMALLEST: dict[str, dict[str, object]] = {"fyd": {"epochs": 0}, "igd": {"encoder": "scratch"}}
+
+
+@pytest.fixture(scope="session")
+def tiny_options(parts) -> Callable[[str, Path], TrainOptions]:
+    """The smallest training of a method into a folder."""
+
+    def options(method: str, out: Path) -> TrainOptions:
+        options = TrainOptions(data=parts, out=out, image_size=SIDE, epochs=1, threads=1, target_fpr=0.05)
+        return replace(options, **SMALLEST.get(method, {}))
+
+    return options
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_options, tmp_path_factory) -> Callable[[str], TrainReport]:
+    """The report of a method's smallest training, done once."""
+
+    @functools.cache
+    def train(method: str) -> TrainReport:
+        out = tmp_path_factory.mktemp(method) / "bundle"
+        return registry.get(method).train(tiny_options(method, out), RecordedProgress())
+
+    return train

@@ -203,3 +203,38 @@ def test_masks_are_binarised_at_half_and_resized_by_nearest_neighbour(tmp_path):
     (tmp_path / "bad.png").write_text("text")
     with pytest.raises(DataError, match=r"bad\.png: expected a ground truth mask"):
         read_mask(tmp_path / "bad.png", 2, 4)
+
+
+def put_two(root, normal, abnormal):
+    for name, count in (("normal", normal), ("abnormal", abnormal)):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            put(root / name / f"{i}.png", seed=i)
+    return root
+
+
+def test_two_folders_hold_out_a_quarter_of_the_normal_pictures_in_blocks(tmp_path):
+    dataset = read_dataset(put_two(tmp_path, 40, 3))
+    assert dataset.layout == "two-folder"
+    tested = [6, 7, 14, 15, 22, 23, 30, 31, 38, 39]
+    assert names(dataset.train) == [f"normal/{i}.png" for i in range(40) if i not in tested]
+    assert names(i for i in dataset.test if i.defect is None) == [f"normal/{i}.png" for i in tested]
+    assert [item.defect for item in dataset.test if item.defect] == ["abnormal"] * 3
+
+
+def test_two_folders_too_thin_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"at least 20 pictures in normal and some in abnormal .* got 19 and 3"):
+        read_dataset(put_two(tmp_path / "few", 19, 3))
+    with pytest.raises(DataError, match="got 20 and 0"):
+        read_dataset(put_two(tmp_path / "none", 20, 0))
+
+
+def test_a_split_medical_set_is_read_by_its_names(tmp_path):
+    for name in ("train/normal/0.png", "test/normal/1.png", "test/abnormal/2.png"):
+        put(tmp_path / name)
+    dataset = read_dataset(tmp_path)
+    assert names(dataset.train) == ["train/normal/0.png"]
+    assert [(item.name, item.defect) for item in dataset.test] == [
+        ("test/abnormal/2.png", "abnormal"),
+        ("test/normal/1.png", None),
+    ]

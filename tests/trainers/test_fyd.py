@@ -21,10 +21,11 @@ from trainers.fyd.alignment import (
     rotation,
     warp,
 )
-from trainers.fyd.learn import Learner, learn, seeded
+from trainers.fyd.learn import Learner, learn
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.noncontrastive import NonContrastive, negative_cosine, partners
 from trainers.fyd.settings import Settings
+from trainers.learning import seeded
 from trainers.progress import RecordedProgress, Task
 
 NONE = (False, False, False)

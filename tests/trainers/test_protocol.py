@@ -45,6 +45,11 @@ def test_ablation_has_the_rows_of_tables_4_and_6():
     }
 
 
+def test_disturbed_trains_on_the_disturbed_copies():
+    assert {v.copies for v in Fyd().variants("disturbed")} == {("colour", "spatial")}
+    assert {v.copies for v in Fyd().variants("ablation")} == {("as given",)}
+
+
 def test_disturbed_compares_without_alignment_as_the_appendix_says():
     rows = {v.label: parts_of(v.trainer.settings) for v in Fyd().variants("disturbed")}
     assert rows == {"baseline": (False, False, NONE), "non-contrastive": (True, False, NONE)}
@@ -137,6 +142,7 @@ class Recording:
     asked: list[TrainOptions] = field(default_factory=list)
     name: str = "recording"
     in_protocols: tuple[str, ...] = ("ablation",)
+    copies: tuple[str, ...] = ("as given",)
 
     def train(self, options, progress):
         self.asked.append(options)
@@ -146,8 +152,12 @@ class Recording:
     def variants(self, protocol):
         if protocol not in self.in_protocols:
             return []
-        other = Recording("other")
-        return [Variant("A", "this", self), Variant("A", "other", other), Variant("B", "this again", self)]
+        other, copies = Recording("other"), self.copies
+        return [
+            Variant("A", "this", self, copies),
+            Variant("A", "other", other, copies[:1]),
+            Variant("B", "this again", self, copies),
+        ]
 
 
 @contextmanager
@@ -179,14 +189,54 @@ def test_rows_are_judged_in_the_tables_order(parts):
 
 
 def test_unknown_protocols_and_methods_without_one_are_refused(parts):
-    for name, match in (("everything", "choose one of ablation, disturbed"), ("disturbed", "has no part in it")):
+    for name, match in (
+        ("everything", "choose one of ablation, contaminated, disturbed"),
+        ("disturbed", "has no part in it"),
+    ):
         with pytest.raises(UsageError, match=match):
             protocol.run(name, Recording(""), TrainOptions(parts, parts), brightness_judge, RecordedProgress())
 
 
-def test_disturbed_copies_are_trained_and_judged_one_by_one(parts):
-    trainer = Recording("this", in_protocols=("disturbed",))
-    outcome = protocol.run("disturbed", trainer, TrainOptions(parts, parts), brightness_judge, RecordedProgress())
-    assert [row.data for row in outcome.rows if row.variant == "this"] == ["colour", "spatial"]
-    assert [options.data.name for options in trainer.asked] == ["colour", "spatial"]
-    assert not any(options.data.exists() for options in trainer.asked)  # scratch copies are gone
+@pytest.mark.parametrize(
+    ("name", "copies"),
+    [
+        ("disturbed", ("colour", "spatial")),
+        ("small", ("20 %", "60 %", "as given")),
+        ("contaminated", ("10 % contaminated",)),
+    ],
+)
+def test_copies_are_trained_and_judged_one_by_one(name, copies, parts):
+    trainer = Recording("this", in_protocols=(name,), copies=copies)
+    outcome = protocol.run(name, trainer, TrainOptions(parts, parts), brightness_judge, RecordedProgress())
+    assert [row.copy for row in outcome.rows if row.variant == "this"] == list(copies)
+    assert [row.copy for row in outcome.rows if row.variant == "other"] == [copies[0]]
+    assert {row.data for row in outcome.rows} == {"parts"}
+    assert len(trainer.asked) == len(copies)
+    assert all(
+        options.data == parts or not options.data.exists() for options in trainer.asked
+    )  # scratch copies are gone
+
+
+def put_classes(root):
+    for part, count in (("train", 5), ("test", 2)):
+        for level, name in ((20, "dark"), (240, "bright")):
+            for i in range(count):
+                path = root / part / name / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), np.full((64, 64, 3), level + i, np.uint8))
+    return root
+
+
+def test_classes_are_good_in_turn_and_averaged(tmp_path):
+    trainer = Recording("this", in_protocols=("one-class",))
+    options = TrainOptions(put_classes(tmp_path / "classes"), tmp_path)
+    outcome = protocol.run("one-class", trainer, options, brightness_judge, RecordedProgress())
+    found = [(row.data, row.image_AUROC) for row in outcome.rows if row.variant == "this"]
+    assert found == [("bright", 0.0), ("dark", 1.0), (protocol.MEAN, 0.5)]  # brightness is the anomaly
+    assert len(trainer.asked) == 2
+
+
+def test_one_class_needs_classes(parts):
+    trainer = Recording("this", in_protocols=("one-class",))
+    with pytest.raises(UsageError, match="has no classes"):
+        protocol.run("one-class", trainer, TrainOptions(parts, parts), brightness_judge, RecordedProgress())

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainers import learning
 from trainers.checkpoint import Checkpoint
 from trainers.fyd.model import Network
 from trainers.fyd.noncontrastive import NonContrastive, partners
 from trainers.fyd.settings import Settings
+from trainers.learning import seeded
 from trainers.progress import Progress
 from trainers.resized import Resized
 
@@ -38,6 +39,15 @@ class Learner:
         self.rates = (settings.lr_ica, settings.lr_others)
         groups = [{"params": self._ica}, {"params": others}]
         self.optimiser = torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+    @property
+    def epochs(self) -> int:
+        """See `learning.Learner.epochs`."""
+        return self.settings.epochs
+
+    def work(self, pictures: Resized, number: int) -> int:
+        """Pictures of a pass."""
+        return len(pictures)
 
     def epoch(self, pictures: Resized, number: int) -> Iterator[tuple[int, float]]:
         """One pass in random order: yields (pictures taken in, loss) after each step."""
@@ -97,44 +107,5 @@ class Learner:
 
 
 def learn(network: Network, pictures: Resized, seed: int, checkpoint: Checkpoint, progress: Progress) -> float:
-    """Train the learnt parts of a network in place; returns the mean loss of the last epoch.
-
-    Stops and goes on at the end of an epoch: the result is the same bits as without the interruption.
-    """
-    settings = network.settings
-    learner = Learner(network, settings, seed)
-    done, loss = 0, math.nan
-    if (saved := checkpoint.load()) is not None:
-        done, state = saved
-        learner.restore(state)
-        loss = state["loss"]
-        progress.say(f"going on after epoch {done} of {settings.epochs} ({checkpoint.path})")
-    with progress.task("learn", settings.epochs * len(pictures)) as task:
-        task.advance(done * len(pictures))
-        for epoch in range(done, settings.epochs):
-            losses = []
-            for taken, value in learner.epoch(pictures, epoch):
-                losses.append(value)
-                task.advance(taken, note=f"epoch {epoch + 1}/{settings.epochs} loss {value:.4f}")
-            loss = math.fsum(losses) / len(losses)
-            checkpoint.save(epoch + 1, learner.state() | {"loss": loss})
-    return loss
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """New modules draw their weights from this seed; the global generator is as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Run torch with so many threads (0: as it is)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    """Train the learnt parts of a network in place; returns the mean loss of the last epoch."""
+    return learning.learn(Learner(network, network.settings, seed), pictures, checkpoint, progress)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -16,16 +13,17 @@ from engine import bundle
 from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executable, Input, Manifest, Precision
 from engine.types import U8
 from trainers import backbones, gaussian, manifest, resized
-from trainers.base import TrainOptions, TrainReport, Variant
-from trainers.checkpoint import Checkpoint
-from trainers.data import TrainingSet, check_training, read_dataset
+from trainers.base import AS_GIVEN, TrainOptions, TrainReport, Variant, refuse_others
+from trainers.disturb import CHANGES
 from trainers.export import export_onnx
 from trainers.features import BATCH, Extractor
-from trainers.fyd.learn import learn, seeded, torch_threads
+from trainers.fyd.learn import learn
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
 from trainers.fyd.variants import tables
-from trainers.gaussian import Fitted, Recipe, Split
+from trainers.gaussian import Fitted, Recipe
+from trainers.job import Fact, Job, read_training
+from trainers.learning import seeded, torch_threads
 from trainers.progress import Progress
 from trainers.quantise import quantise
 from trainers.resized import Resized
@@ -34,60 +32,42 @@ QUANTISED_ON = 128  # training pictures whose activations set the ranges of int8
 NETWORKS: dict[Precision, str] = {"fp32": "network.onnx", "int8": "network.int8.onnx"}
 GAUSSIANS: dict[Precision, str] = {"fp32": "gaussian.safetensors", "int8": "gaussian.int8.safetensors"}
 
-Facts = dict[str, float | int | str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One training: what was asked for, what it works on, where it shows itself."""
-
-    options: TrainOptions
-    settings: Settings
-    data: TrainingSet
-    pictures: Split
-    progress: Progress
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the Gaussians are fitted and calibrated."""
-        s = self.settings
-        return Recipe(s.regularisation, s.smoothing_sigma_px, self.options.target_fpr)
+FydJob = Job[Settings]
 
 
 class Fyd:
     """The trainer `fyd`; other `settings` than the defaults give the rows of the ablation protocol."""
 
     name = "fyd"
+    takes = frozenset({"backbone", "channels", "download_weights"})
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
     def train(self, options: TrainOptions, progress: Progress) -> TrainReport:
         """See `Trainer.train`."""
+        refuse_others(options, self)
         started_s = time.perf_counter()
         settings = self.settings.with_options(options)
         with bundle.writing(options.out) as folder:
-            data = check_training(read_dataset(options.data))
-            for warning in data.warnings:
-                progress.say(warning)
+            data = read_training(options, progress)
             backbone = backbones.load(settings.backbone, settings.side_px, allow_download=options.download_weights)
             network = _network(backbone, settings, options.seed)
             progress.say(gaussian.check_memory(network.channels, settings.grid, data.record.n_good))
             pictures = gaussian.split(resized.read(data.pictures, settings.side_px, progress))
-            job = Job(options, settings, data, pictures, progress)
-            facts = _learnt(job, network)
-            document = _build(job, network, folder, facts)
+            this = Job(options, settings, data, pictures, progress, started_s)
+            facts = _learnt(this, network)
+            document = _build(this, network, folder, facts)
             bundle.write_manifest(folder, document)
-        _checkpoint(job).remove()
-        calibrations = {name: executable.calibration for name, executable in document.executables.items()}
-        seconds = time.perf_counter() - started_s
-        return TrainReport(options.out, self.name, document.version, seconds, calibrations, document.report)
+        this.checkpoint().remove()
+        return this.report(document)
 
     def variants(self, protocol: str) -> list[Variant]:
         """See `Trainer.variants`."""
         rows = tables(protocol, self.settings)
         trainers = {settings: Fyd(settings) for _, _, settings in rows}
-        return [Variant(table, label, trainers[settings]) for table, label, settings in rows]
+        copies = tuple(CHANGES) if protocol == "disturbed" else (AS_GIVEN,)
+        return [Variant(table, label, trainers[settings], copies) for table, label, settings in rows]
 
 
 def _network(backbone: backbones.Backbone, settings: Settings, seed: int) -> Network:
@@ -95,16 +75,16 @@ def _network(backbone: backbones.Backbone, settings: Settings, seed: int) -> Net
         return Network(backbone, settings, pick_channels(backbone, settings.channels, seed))
 
 
-def _learnt(job: Job, network: Network) -> Facts:
+def _learnt(job: FydJob, network: Network) -> dict[str, Fact]:
     """Train the learnt parts, where there are any."""
     if not job.settings.learns:
         return {}
     with torch_threads(job.options.threads):
-        loss = learn(network, job.pictures.training, job.options.seed, _checkpoint(job), job.progress)
+        loss = learn(network, job.pictures.training, job.options.seed, job.checkpoint(), job.progress)
     return {"loss": loss}
 
 
-def _build(job: Job, network: Network, folder: Path, facts: Facts) -> Manifest:
+def _build(job: FydJob, network: Network, folder: Path, facts: dict[str, Fact]) -> Manifest:
     """Write all files of the bundle but the manifest, which is returned."""
     settings = job.settings
     outputs = (FEATURES_NAME, POSITIONS_NAME) if network.aligns else (FEATURES_NAME,)
@@ -130,17 +110,17 @@ def _build(job: Job, network: Network, folder: Path, facts: Facts) -> Manifest:
         smoothing_sigma_px=settings.smoothing_sigma_px,
         executables=executables,
         training=job.data.record,
-        settings=settings.record() | {"seed": job.options.seed},
+        settings=job.recorded(),
         report=facts,
         versions=manifest.versions(),
     )
 
 
-def _executable(job: Job, folder: Path, precision: Precision) -> tuple[Fitted, Executable]:
+def _executable(job: FydJob, folder: Path, precision: Precision) -> tuple[Fitted, Executable]:
     """Fit and calibrate the Gaussian of one network file and write it."""
     job.progress.say(f"{precision}:")
     extractor = Extractor(folder / NETWORKS[precision], job.options.threads)
-    fitted = gaussian.fit(extractor, job.pictures, job.recipe, job.progress)
+    fitted = gaussian.fit(extractor, job.pictures, _recipe(job), job.progress)
     fitted.detector.gaussian.save(folder / GAUSSIANS[precision])
     executable = Executable(
         network=bundle.describe(folder / NETWORKS[precision], folder),
@@ -150,7 +130,13 @@ def _executable(job: Job, folder: Path, precision: Precision) -> tuple[Fitted, E
     return fitted, executable
 
 
-def _with_caveat(calibration: Calibration, job: Job) -> Calibration:
+def _recipe(job: FydJob) -> Recipe:
+    """How the Gaussians are fitted and calibrated."""
+    s = job.settings
+    return Recipe(s.regularisation, s.smoothing_sigma_px, job.options.target_fpr)
+
+
+def _with_caveat(calibration: Calibration, job: FydJob) -> Calibration:
     """Say where held-out scores are not quite held out: folds refit the Gaussian, not the learnt parts."""
     if not job.settings.learns or len(job.pictures.held_out):
         return calibration
@@ -164,10 +150,3 @@ def _samples(pictures: Resized) -> Iterator[U8]:
     count = min(QUANTISED_ON, len(pictures))
     rows = np.linspace(0, len(pictures) - 1, count).round().astype(np.intp)
     return (pictures.take(rows[i : i + BATCH]) for i in range(0, count, BATCH))
-
-
-def _checkpoint(job: Job) -> Checkpoint:
-    """The checkpoint that only the same training on the same pictures may go on from."""
-    parts = [job.settings.record(), job.options.seed, job.data.record.sha256, manifest.versions()]
-    fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Checkpoint.beside(job.options.out.resolve(), fingerprint)

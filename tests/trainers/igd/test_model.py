@@ -1,0 +1,73 @@
+"""Shapes of the networks, and a model's judgement against its parts."""
+
+import pytest
+import torch
+
+from trainers.backbones import build
+from trainers.igd.decoder import LATENT, Critic, Decoder
+from trainers.igd.encoder import BackboneTrunk, ResidualTrunk, stem_stride
+from trainers.igd.model import Descriptor
+from trainers.igd.settings import Objective
+
+
+@pytest.mark.parametrize("side", [32, 64, 192])
+def test_pictures_come_back_in_their_size(side):
+    model = Descriptor(ResidualTrunk(side, 0.1, 64), side, 0.1, Objective()).eval()
+    x = torch.rand((2, 3, side, side))
+    with torch.no_grad():
+        z = model.encode(model.trunk(x))
+        x_hat = model.decoder(z)
+        assert z.shape == (2, LATENT)
+        assert x_hat.shape == x.shape
+        assert 0 < float(x_hat.min()) <= float(x_hat.max()) < 1
+        assert Critic(side, 0.1)(x).shape == (2,)
+        assert model(x).map.shape == (2, side, side)
+
+
+def test_a_full_network_has_the_channels_of_resnet_18():
+    trunk, decoder = ResidualTrunk(256, 1.0, 512), Decoder(256, 1.0)
+    assert [block.conv1.out_channels for block in trunk.blocks[::2]] == [64, 128, 256, 128]  # 128 * 2 * 2 = 512
+    assert decoder.shape == (512, 8, 8)
+    assert [block.conv1.out_channels for block in decoder.blocks] == [256, 128, 64]
+
+
+def test_features_keep_four_places_of_the_backbone_s_last_level():
+    backbone = build("resnet18", 64)
+    trunk = BackboneTrunk(backbone, 64).eval()
+    x = torch.rand((2, 3, 64, 64))
+    with torch.no_grad():
+        level = (255 * x - trunk.mean) / trunk.std
+        for index in range(3):
+            level = backbone.level(index, level)
+        corners = [level[:, :, i : i + 2, j : j + 2].mean(dim=(2, 3)) for i in (0, 2) for j in (0, 2)]
+        torch.testing.assert_close(trunk(x), torch.stack(corners, dim=2).flatten(1))
+    assert trunk.features == 1024
+
+
+def test_small_pictures_have_a_small_stem():
+    assert [stem_stride(side) for side in (32, 64, 256)] == [2, 4, 4]
+
+
+def test_a_judgement_is_its_terms():
+    x = torch.rand((3, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    for objective in (Objective(), Objective(structural=False, gaussian=False)):
+        model = Descriptor(ResidualTrunk(32, 0.1, 64), 32, 0.1, objective).eval()
+        with torch.no_grad():
+            z = model.encode(model.trunk(x))
+            x_hat = model.decoder(z)
+            judged = model(x)
+            torch.testing.assert_close(judged.reconstruction, model.reconstruction_term(x, x_hat))
+            torch.testing.assert_close(judged.gaussian, model.gaussian_term(z))
+            assert bool(judged.gaussian.any()) == objective.gaussian
+        if not objective.structural:
+            torch.testing.assert_close(judged.map, (x - x_hat).square().mean(dim=1))
+
+
+def test_features_of_a_fixed_trunk_are_standardised():
+    model = Descriptor(ResidualTrunk(32, 0.1, 64), 32, 0.1, Objective())
+    features = 7 + 3 * torch.randn((100, 64), generator=torch.Generator().manual_seed(0))
+    model.fix_trunk(features)
+    values = features.double()
+    want = (values - values.mean(dim=0)) / (values.var(dim=0) + model.standard.eps).sqrt()
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode(features), model.project(want.float()))

@@ -1,0 +1,148 @@
+"""IGD as a detector: the fusion of its two models, its bundle, its rows of tables."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from engine import bundle
+from engine.errors import UsageError
+from engine.serving.select import open_local
+from trainers.base import TrainOptions
+from trainers.data import Pictures, read_dataset
+from trainers.evaluate import Judge, evaluate
+from trainers.igd import Igd, Objective, Settings
+from trainers.igd.detector import Fused
+from trainers.igd.encoder import ResidualTrunk
+from trainers.igd.model import Descriptor
+from trainers.learning import seeded
+from trainers.progress import RecordedProgress
+
+SMALL = Settings(side_px=64, width="narrow", epochs=12, pretraining_epochs=2, patches=60)
+
+
+def pictures(parts):
+    items = read_dataset(parts).test
+    return np.stack([Pictures(items)[i] for i in range(len(items))])
+
+
+def test_fusion_is_equations_13_to_17(parts):
+    with seeded(0):
+        whole = Descriptor(ResidualTrunk(64, 0.1, 64), 64, 0.1, Objective()).eval()
+        local = Descriptor(ResidualTrunk(32, 0.1, 64), 32, 0.1, Objective()).eval()
+    whole.sigma.fill_(0.05)
+    local.sigma.fill_(0.05)
+    images = torch.from_numpy(pictures(parts)[:2])
+    x = images.permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        maps, scores = Fused(whole, local, 64)(images)
+        alone_map, alone_score = Fused(whole, None, 64)(images)
+        for n in range(2):
+            seen = whole(x[n : n + 1])
+            s_global = float(seen.reconstruction + seen.gaussian)  # (14)
+            total, count, s_patches = np.zeros((64, 64)), np.zeros((64, 64)), []
+            for i in range(0, 48, 16):
+                for j in range(0, 48, 16):
+                    near = local(x[n : n + 1, :, i : i + 32, j : j + 32])
+                    s_patches.append(float(near.reconstruction + near.gaussian))
+                    total[i : i + 32, j : j + 32] += near.map[0].numpy()
+                    count[i : i + 32, j : j + 32] += 1
+            np.testing.assert_allclose(scores[n], s_global + max(s_patches), rtol=1e-4)  # (13), (15)
+            np.testing.assert_allclose(maps[n], seen.map[0].numpy() + total / count, rtol=1e-3, atol=1e-5)  # (16), (17)
+            np.testing.assert_allclose(alone_score[n], s_global, rtol=1e-5)
+            np.testing.assert_allclose(alone_map[n], seen.map[0], rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def options(parts, tmp_path_factory):
+    return TrainOptions(data=parts, out=tmp_path_factory.mktemp("igd") / "out", threads=1, target_fpr=0.05)
+
+
+@pytest.fixture(scope="module")
+def distilled(options):
+    return Igd(replace(SMALL, encoder="distilled")).train(options, RecordedProgress())
+
+
+def test_the_graph_gives_a_map_and_a_score(distilled):
+    graph = onnx.load(distilled.bundle / "network.onnx").graph
+    assert [output.name for output in graph.output] == ["grid", "score"]
+    assert len(graph.output[1].type.tensor_type.shape.dim) == 1
+
+
+def test_the_picture_s_score_is_the_network_s_and_not_the_map_s(distilled, parts):
+    detector = open_local(bundle.read(distilled.bundle), "onnx", "fp32", threads=1)
+    raw = detector.predict(pictures(parts))
+    assert raw.scores.shape == (12,)
+    assert not np.allclose(raw.scores, raw.maps.max(axis=(1, 2)), rtol=0.01)
+    calibration = distilled.calibration["fp32"]
+    assert 0.5 * raw.scores.min() < calibration.image.threshold < 2 * raw.scores.max()
+    assert calibration.pixel.threshold < raw.maps.max()
+
+
+def test_defects_are_located(distilled, parts):
+    loaded = bundle.read(distilled.bundle)
+    detector = open_local(loaded, "onnx", "fp32", threads=1)
+    judge = Judge(detector.predict, 64, 64, distilled.calibration["fp32"])
+    assert evaluate(judge, read_dataset(parts), RecordedProgress()).overall.pixel_auroc > 0.9
+
+
+def test_the_bundle_says_what_was_used(distilled):
+    manifest = bundle.read(distilled.bundle).manifest
+    settings = manifest.settings
+    assert (settings["encoder"], settings["width"], settings["structural"], settings["rho"]) == (
+        "distilled",
+        "narrow",
+        True,
+        0.15,
+    )
+    assert settings["backbone"] == "efficientnet_lite0"
+    assert manifest.report["patches"] == 60
+    assert manifest.report["n_held_out"] == 5
+    assert manifest.report["sigma_global"] > 0
+
+
+@pytest.mark.parametrize("encoder", ["scratch", "self-supervised"])
+def test_every_encoder_trains_also_without_a_local_model(encoder, parts, tmp_path):
+    settings = replace(SMALL, encoder=encoder, epochs=2, side_px=32)
+    report = Igd(settings).train(TrainOptions(data=parts, out=tmp_path / "out", threads=1), RecordedProgress())
+    assert "loss_global" in report.measured
+    assert "loss_local" not in report.measured
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]  # no checkpoint is left
+
+
+@pytest.mark.parametrize("side", [48, 96, 100])
+def test_sizes_that_do_not_halve_are_refused(side):
+    with pytest.raises(UsageError, match=f"--image-size {side}: expected 32 or a multiple of 64 px; use 64|use 128"):
+        Settings(side_px=side)
+
+
+def test_epochs_of_none_are_refused():
+    with pytest.raises(UsageError, match="--epochs 0"):
+        Igd().settings.with_options(TrainOptions(Path(), Path(), epochs=0))
+
+
+def test_the_local_model_s_schedule_is_a_share_of_the_global_one_s():
+    assert [Settings().passes(n) for n in (1, 6, 10, 256)] == [1, 1, 2, 43]
+
+
+def test_ablation_has_the_rows_and_columns_of_table_5():
+    rows = {v.label: (v.trainer.settings.objective, v.copies) for v in Igd().variants("ablation")}
+    columns = ("as given", "20 %", "10 % contaminated")
+    off = Objective(structural=False, gaussian=False, interpolation=False)
+    assert rows == {
+        "MSE": (off, columns),
+        "REC": (replace(off, structural=True), columns),
+        "REC + GAC": (Objective(interpolation=False), columns),
+        "REC + GAC + INTER": (Objective(), columns),
+    }
+
+
+def test_robustness_tables_have_the_paper_s_shares():
+    small, contaminated = (Igd().variants(name)[0] for name in ("small", "contaminated"))
+    assert small.copies == ("20 %", "60 %", "as given")
+    assert contaminated.copies == ("1 % contaminated", "5 % contaminated", "10 % contaminated")
+    assert [v.table for v in Igd().variants("one-class")] == ["Table 1"]
+    assert Igd().variants("disturbed") == []

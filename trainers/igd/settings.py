@@ -1,0 +1,97 @@
+"""What can be set in IGD, with the values of the paper where it gives them and they fit a machine without a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from engine.errors import UsageError
+from trainers import backbones
+from trainers.base import EncoderKind, TrainOptions, Width
+from trainers.igd.patches import PATCH_PX
+from trainers.job import Fact
+from trainers.width import SHARES, default_width
+
+LOCAL_SHARE = 1 / 6
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The parts of the loss (7) and its weights; without a part its term is neither trained on nor scored.
+
+    `structural` is equation (12), else the squared error takes its place; `gaussian` is (8), `interpolation` (9), (10)
+    and the second term of (11). `rho` is of (12), `lambda_3` of (11); lambda_1 and lambda_2 are 1 and not written.
+    """
+
+    structural: bool = True
+    gaussian: bool = True
+    interpolation: bool = True
+    rho: float = 0.15
+    lambda_3: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The networks, their training and their map.
+
+    `encoder` says where f comes from, see `igd.encoder`; `width` is the share of ResNet-18's channels, None is full
+    where there is a GPU and narrow elsewhere. `epochs` and `e_step_every` are the global model's: the E-step comes
+    before every `e_step_every`-th epoch, from the first on. The local one learns from at most `patches` patches, drawn
+    once.
+    """
+
+    side_px: int = 256
+    encoder: EncoderKind = "imagenet"
+    backbone: str = backbones.DEFAULT
+    width: Width | None = None
+    objective: Objective = Objective()
+    smoothing_sigma_px: float = 4.0
+
+    epochs: int = 60
+    batch: int = 16
+    local_batch: int = 64
+    patches: int = 60_000
+    e_step_every: int = 10
+    learning_rate: float = 0.001
+    betas: tuple[float, float] = (0.0, 0.9)
+    weight_decay: float = 1e-6
+    decay_power: float = 0.9
+
+    pretraining_epochs: int = 20
+
+    def __post_init__(self) -> None:
+        if self.side_px != PATCH_PX and (self.side_px % 64 or self.side_px < 64):
+            nearest = max(64, round(self.side_px / 64) * 64)
+            raise UsageError(f"--image-size {self.side_px}: expected 32 or a multiple of 64 px; use {nearest}")
+        if self.epochs < 1:
+            raise UsageError(f"--epochs {self.epochs}: igd is nothing without training; give 1 or more")
+
+    @property
+    def local(self) -> bool:
+        """Whether there is a local model: a picture of one patch has none."""
+        return self.side_px > PATCH_PX
+
+    @property
+    def channel_share(self) -> float:
+        """Of ResNet-18's channels."""
+        return SHARES[self.width or default_width()]
+
+    def passes(self, epochs: int) -> int:
+        """Of the local model, where the global one makes so many: it sees more than 200 patches of each picture."""
+        return max(1, round(epochs * LOCAL_SHARE))
+
+    def with_options(self, options: TrainOptions) -> Settings:
+        """These settings with what the command line changed, and the width decided."""
+        given = {
+            "side_px": options.image_size,
+            "epochs": options.epochs,
+            "encoder": options.encoder,
+            "backbone": options.backbone,
+            "width": options.width or self.width or default_width(),
+        }
+        return replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+    def record(self) -> dict[str, Fact]:
+        """Plain values for the manifest; lists are joined by commas, a backbone's file is left out."""
+        values = asdict(self) | {"backbone": self.backbone.partition("=")[0]}
+        values |= values.pop("objective")
+        return {key: ",".join(map(str, v)) if isinstance(v, tuple) else v for key, v in values.items()}

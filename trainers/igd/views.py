@@ -1,0 +1,33 @@
+"""A random view of each picture, as SimCLR takes them: a crop, perhaps mirrored, in other light, perhaps grey."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MIN_SIDE = 0.5  # of a crop, as a share of the picture's
+JITTER = 0.4  # brightness and contrast change by a factor within 1 +- this
+GREY = 0.2  # share of pictures that lose their colour
+
+
+def view(x: Tensor, generator: torch.Generator) -> Tensor:
+    """(n, 3, side, side) in [0, 1] -> the same shape and range."""
+    n = len(x)
+    draws = torch.rand((7, n), generator=generator)
+    side = MIN_SIDE + (1 - MIN_SIDE) * draws[0]
+    shift = (2 * draws[1:3] - 1) * (1 - side)  # (2, n), from the picture's centre, of its half side
+    mirror = torch.where(draws[3] < 0.5, -1.0, 1.0)
+    zero = torch.zeros(n)
+    affine = torch.stack([side * mirror, zero, shift[0], zero, side, shift[1]], dim=1).view(n, 2, 3)
+    places = F.affine_grid(affine, list(x.shape), align_corners=False)
+    crop = F.grid_sample(x, places, mode="bilinear", padding_mode="border", align_corners=False)
+    return _relit(crop, draws[4:])
+
+
+def _relit(x: Tensor, draws: Tensor) -> Tensor:
+    brightness, contrast = (1 + JITTER * (2 * draws[:2] - 1))[:, :, None, None, None]
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    x = ((x - mean) * contrast + mean) * brightness
+    grey = x.mean(dim=1, keepdim=True).expand_as(x)
+    return torch.where(draws[2][:, None, None, None] < GREY, grey, x).clamp(0, 1)

@@ -1,0 +1,14 @@
+"""How wide the networks are that learn from scratch: what trains in reasonable time here."""
+
+from __future__ import annotations
+
+import torch
+
+from trainers.base import Width
+
+SHARES: dict[Width, float] = {"narrow": 0.25, "full": 1.0}  # share of the paper's channels
+
+
+def default_width() -> Width:
+    """`full` where there is a GPU, else `narrow`."""
+    return "full" if torch.cuda.is_available() else "narrow"
