@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, false_alarms, learnt, streaming
+from benchmarks import accuracy, false_alarms, learnt, settings, streaming
 from benchmarks.harness import RESULTS, Answer, Context
 from benchmarks.peers import anomalib_padim
 from engine.errors import EngineError
@@ -16,6 +16,7 @@ QUESTIONS: Mapping[str, Callable[[Context], Answer]] = {
     streaming.QUESTION: streaming.answer,
     accuracy.QUESTION: accuracy.answer,
     false_alarms.QUESTION: false_alarms.answer,
+    settings.QUESTION: settings.answer,
     learnt.QUESTION: learnt.answer,
     anomalib_padim.QUESTION: anomalib_padim.answer,
 }
