@@ -1,4 +1,4 @@
-"""How wide the networks are that learn from scratch: what trains in reasonable time here."""
+"""What this machine trains on, and how wide the networks are that learn from scratch in reasonable time there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import torch
 from trainers.base import Width
 
 SHARES: dict[Width, float] = {"narrow": 0.25, "full": 1.0}  # share of the paper's channels
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def default_width() -> Width:

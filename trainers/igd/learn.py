@@ -20,6 +20,7 @@ from trainers.igd.model import Descriptor
 from trainers.igd.pictures import unit
 from trainers.igd.settings import Settings
 from trainers.resized import Resized
+from trainers.width import device
 
 _EPOCH_SEEDS = 100_003  # more than any training's epochs
 _BATCH = 64  # of passes without gradient
@@ -48,10 +49,11 @@ class DescriptorLearner:
         self.settings, self.plan, self.seed = settings, plan, seed
         if features is not None:
             model.fix_trunk(features)
+        self.device = device()
         trunk = [model.trunk, model.standard] if features is None else []
         self.learning = nn.ModuleList([*trunk, model.project, model.decoder])
-        for part in (self.learning, critic):
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part in (model, critic):
+            part.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = _adam(self.learning, settings)
         self.critic_optimiser = _adam(critic, settings)
 
@@ -74,14 +76,18 @@ class DescriptorLearner:
         for i, rows in enumerate(steps):
             if len(rows) > 1:  # z_2 is another picture's
                 self._set_rate((number + i / len(steps)) / self.plan.epochs)
-                yield len(rows), self._step(unit(pictures, rows), rows, generator)
+                yield len(rows), self._step(unit(pictures, rows).to(self.device), rows, generator)
 
     def representations(self, pictures: Resized) -> Tensor:
         """f of all pictures as it is now, (K, Z), without gradient."""
         self.learning.eval()
         with torch.no_grad():
             parts = torch.split(torch.arange(len(pictures)), _BATCH)
-            return torch.cat([self._encoded(unit(pictures, rows), rows) for rows in parts])
+            return torch.cat([self._encoded(unit(pictures, rows).to(self.device), rows) for rows in parts])
+
+    def finish(self) -> Descriptor:
+        """The trained model, on the CPU."""
+        return self.model.cpu().eval()
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on."""
@@ -120,7 +126,7 @@ class DescriptorLearner:
         return critic_loss(of_interpolated, alpha, of_blended).mean()
 
     def _step(self, x: Tensor, rows: Tensor, generator: torch.Generator) -> float:
-        draws = torch.rand((2, len(rows)), generator=generator)
+        draws = torch.rand((2, len(rows)), generator=generator).to(self.device)
         draws[0] *= MAX_ALPHA
         z = self._encoded(x, rows)
         x_hat = self.model.decoder(z)
@@ -132,7 +138,7 @@ class DescriptorLearner:
         return float(loss.detach())
 
     def _encoded(self, x: Tensor, rows: Tensor) -> Tensor:
-        features = self.model.trunk(x) if self.features is None else self.features[rows]
+        features = self.model.trunk(x) if self.features is None else self.features[rows].to(self.device)
         return self.model.encode(features)
 
     def _set_rate(self, share: float) -> None:
@@ -144,10 +150,11 @@ class DescriptorLearner:
 
 def trunk_features(trunk: Trunk, pictures: Resized) -> Tensor:
     """The features (K, F) of all pictures by a trunk that is fixed."""
-    trunk.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    where = device()
+    trunk.eval().to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         parts = torch.split(torch.arange(len(pictures)), _BATCH)
-        return torch.cat([trunk(unit(pictures, rows)) for rows in parts])
+        return torch.cat([trunk(unit(pictures, rows).to(where)).cpu() for rows in parts])
 
 
 def _adam(module: nn.Module, settings: Settings) -> torch.optim.Adam:

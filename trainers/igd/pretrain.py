@@ -18,6 +18,7 @@ from trainers.igd.encoder import Trunk
 from trainers.igd.pictures import unit
 from trainers.igd.views import view
 from trainers.resized import Resized
+from trainers.width import device
 
 TEMPERATURE = 0.5  # not in the paper; SimCLR's for small pictures
 HEAD = 128  # the contrastive head's outputs
@@ -47,7 +48,7 @@ class Distillation:
 
     def loss(self, x: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
         """See `Task.loss`."""
-        distance: Tensor = torch.linalg.vector_norm(self.learning(x) - self.taught[rows], dim=1)
+        distance: Tensor = torch.linalg.vector_norm(self.learning(x) - self.taught[rows].to(x.device), dim=1)
         return distance.mean()
 
 
@@ -85,6 +86,8 @@ class PretrainingLearner:
 
     def __init__(self, task: Task, epochs: int, seed: int) -> None:
         self.task, self.epochs, self.seed = task, epochs, seed
+        self.device = device()
+        task.learning.to(self.device)
 
     def work(self, pictures: Resized, number: int) -> int:
         """Of a pass, in pictures."""
@@ -96,7 +99,7 @@ class PretrainingLearner:
         self.task.learning.train()
         for rows in torch.split(torch.randperm(len(pictures), generator=generator), self.task.batch):
             if len(rows) > 1:  # batch norms and contrast need two
-                yield len(rows), self._step(unit(pictures, rows), rows, generator)
+                yield len(rows), self._step(unit(pictures, rows).to(self.device), rows, generator)
         self.task.learning.eval()
 
     def state(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _trained(member: Member, job: Job[Settings], facts: dict[str, Fact], used: l
     used.append(job.checkpoint(f".{member.name}"))
     facts[f"loss_{member.name}"] = learn(learner, member.pictures, used[-1], job.progress, f"{member.name} model")
     facts[f"sigma_{member.name}"] = float(model.sigma)
-    return model.eval()
+    return learner.finish()
 
 
 def _trunk(member: Member, job: Job[Settings], used: list[Checkpoint]) -> Trunk:

@@ -14,11 +14,11 @@ GREY = 0.2  # share of pictures that lose their colour
 def view(x: Tensor, generator: torch.Generator) -> Tensor:
     """(n, 3, side, side) in [0, 1] -> the same shape and range."""
     n = len(x)
-    draws = torch.rand((7, n), generator=generator)
+    draws = torch.rand((7, n), generator=generator).to(x.device)
     side = MIN_SIDE + (1 - MIN_SIDE) * draws[0]
     shift = (2 * draws[1:3] - 1) * (1 - side)  # (2, n), from the picture's centre, of its half side
     mirror = torch.where(draws[3] < 0.5, -1.0, 1.0)
-    zero = torch.zeros(n)
+    zero = torch.zeros_like(side)
     affine = torch.stack([side * mirror, zero, shift[0], zero, side, shift[1]], dim=1).view(n, 2, 3)
     places = F.affine_grid(affine, list(x.shape), align_corners=False)
     crop = F.grid_sample(x, places, mode="bilinear", padding_mode="border", align_corners=False)

@@ -17,6 +17,7 @@ from trainers.ssae.objective import Equation, loss
 from trainers.ssae.separation import Separation
 from trainers.ssae.settings import Settings
 from trainers.ssae.views import crop, turn
+from trainers.width import device
 
 _UNIT_PX = 32 * 32  # of progress
 _EPOCH_SEEDS = 100_003  # more than any training's epochs
@@ -31,7 +32,7 @@ class SsaeLearner:
     def __init__(
         self, network: Autoencoder, equation: Equation, settings: Settings, seed: int, separation: Separation | None
     ) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device()
         self.network = network
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.equation = equation
