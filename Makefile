@@ -16,7 +16,7 @@ install: $(STAMP)  ## make .venv with everything that `make test` and `make demo
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(VENV)/bin/python pyproject.toml constraints.txt kernels/CMakeLists.txt $(wildcard kernels/csrc/*)
+$(STAMP): $(VENV)/bin/python pyproject.toml constraints.txt kernels/CMakeLists.txt $(wildcard kernels/csrc/* kernels/csrc/cpu/* kernels/csrc/cuda/*)
 	$(PIP) install --quiet -c constraints.txt scikit-build-core nanobind cmake ninja
 	$(PIP) install --quiet -c constraints.txt torch
 	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e '.[demo,dev]'
