@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels._launch import Launch
+from kernels import _launch
 from kernels.cuda import build
 from kernels.errors import KernelError
 
@@ -71,7 +71,7 @@ class Device:
             _pycuda().memcpy_htod(memory, np.ascontiguousarray(array))
         return int(memory), memory
 
-    def launch(self, launch: Launch, stream: int) -> None:
+    def launch(self, launch: _launch.Launch, stream: int) -> None:
         """Put a kernel on a stream."""
         name, blocks, threads, shared_bytes, arguments = launch
         size = ctypes.c_size_t(len(arguments))

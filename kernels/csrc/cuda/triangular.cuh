@@ -79,7 +79,8 @@ MAHALANOBIS_DEVICE float panel_squares(const T* w, layout::Panel panel, const fl
 
 template <class T, int M>
 MAHALANOBIS_DEVICE void triangular_vector(const Problem& problem, const Plan& plan) {
-  constexpr int ahead = M * Cover<T>::values >= 32 ? 4 : 8;  // loads in flight: what registers are left for
+  constexpr int sums_held = M * Cover<T>::values;
+  constexpr int ahead = sums_held >= 64 ? 3 : sums_held >= 32 ? 4 : 8;  // loads in flight: what registers are left for
   const Tile t = tile(problem, plan);
   const int lane = device::thread() % kLanes, warp = device::thread() / kLanes;
   const int position = warp / plan.warps;
