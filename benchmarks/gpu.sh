@@ -5,8 +5,9 @@
 # The machine needs python3 with torch (CUDA) and cupy, nvcc, g++ and cmake, and no network. What else is needed comes
 # from WHEELS (default .whl), files that a machine with a network downloads for the other's Python:
 #
-#   python3 -m pip download --no-deps -d .whl pytools platformdirs msgspec siphash24 pytest-timeout
-#   python3 -m pip download --no-deps --no-build-isolation --no-binary pycuda -d .whl pycuda
+#   python3 -m pip download --no-deps --only-binary :all: --python-version 3.12 -d .whl \
+#     pytools siphash24 platformdirs msgspec typing-extensions
+#   python3 -m pip download --no-deps --no-build-isolation --no-binary pycuda -d .whl pycuda  # setuptools, numpy are there
 #
 # Exits 0 when everything passed; a step that fails does not keep the next ones from running.
 set -uo pipefail
@@ -43,12 +44,24 @@ step() {
   tail -n "${LINES_SHOWN:-4}" "$OUT/$name.log"
 }
 
+# PyCUDA has no wheels. Its cuRAND part is not needed, and its library is not everywhere.
+install_pycuda() {
+  local source folder
+  for source in "$WHEELS"/pycuda*.tar.gz; do
+    [ -f "$source" ] || continue
+    folder=$(mktemp -d)
+    tar xzf "$source" -C "$folder" --strip-components 1
+    echo 'CUDA_ENABLE_CURAND = False' >"$folder/siteconf.py"
+    "$PYTHON" "$@" "$folder"
+  done
+}
+
 # What the machine's Python lacks, then this project, compiled modules and all, into SITE.
 install_all() {
   local offline=(-m pip install --quiet --no-index --no-deps --no-build-isolation --upgrade --target "$SITE")
   if [ -d "$WHEELS" ]; then
     find "$WHEELS" -name '*.whl' -exec "$PYTHON" "${offline[@]}" {} +
-    find "$WHEELS" -name 'pycuda*.tar.gz' -exec "$PYTHON" "${offline[@]}" {} +
+    install_pycuda "${offline[@]}"
   fi
   "$PYTHON" "${offline[@]}" . && cp -r benchmarks "$SITE/"
   "$PYTHON" -c 'import pycuda.driver as cuda; cuda.init(); print(cuda.Device(0).name())'
@@ -77,7 +90,7 @@ bench() {
   cd "$SITE" && "$PYTHON" -m benchmarks.bench_cuda --out "$OUT"
 }
 
-export -f install_all build_kernels run_tests sanitize bench
+export -f install_pycuda install_all build_kernels run_tests sanitize bench
 export OUT SITE WHEELS PYTHON CHECKOUT
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || {

@@ -60,7 +60,7 @@ static inline Plan shape(const Problem& problem, Path path, int pictures, int po
     sums = positions * p.warps * pictures * (1 + 3 * 4);  // and z of 4 rows: two of them, and their total
   } else {
     const int row = path == Path::tensor ? pictures + kTensorPadding : pictures;
-    p.channels = round_up(channels, 8) + (path == Path::tensor ? 0 : 8);  // loads of a panel's end reach so far
+    p.channels = round_up(channels, 8);  // as far as zeros at the end of a panel are multiplied
     p.stride = round_up(p.channels * row, 4) + 4;
     p.factor_values = static_cast<int>(layout::packed(channels));
   }
