@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test test-gpu check format bench clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ install: $(STAMP)  ## make .venv with everything that `make test` and `make demo
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(VENV)/bin/python pyproject.toml constraints.txt kernels/CMakeLists.txt $(wildcard kernels/csrc/*)
+$(STAMP): $(VENV)/bin/python pyproject.toml constraints.txt kernels/CMakeLists.txt $(wildcard kernels/csrc/* kernels/csrc/cpu/* kernels/csrc/cuda/*)
 	$(PIP) install --quiet -c constraints.txt scikit-build-core nanobind cmake ninja
 	$(PIP) install --quiet -c constraints.txt torch
 	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e '.[demo,dev]'
@@ -27,6 +27,15 @@ demo: install  ## train on real pictures, serve a live stream, write a report (n
 
 test: install  ## run all tests
 	$(BIN)/python -m pytest
+
+test-gpu: install  ## the tests that need a CUDA device, alone and under compute-sanitizer where it is installed
+	$(PIP) install --quiet -c constraints.txt -e '.[cuda]'
+	$(BIN)/python -m pytest -m gpu
+	@if command -v compute-sanitizer >/dev/null; then \
+	    for tool in memcheck racecheck; do \
+	        compute-sanitizer --tool $$tool --error-exitcode 9 $(BIN)/python -m pytest -m gpu || exit 1; \
+	    done; \
+	else echo "no compute-sanitizer on this machine: memcheck and racecheck are skipped"; fi
 
 check: install  ## ruff, ruff format, mypy --strict
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ class Truncation:
     explained: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Gaussian:
     """Mean and factor of Sigma = S + diag(eps) at every position of a grid.
 

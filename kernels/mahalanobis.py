@@ -6,25 +6,38 @@ Letters: N batch, C channels, h w grid, P = h * w positions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from kernels import _cpu
+from kernels.cuda.arrays import on_device
 from kernels.errors import ShapeError
 from kernels.gaussian import Gaussian
 from kernels.machine import BEST, thread_count
 from kernels.storage import F32, F64
 
 
-def mahalanobis_map(features: npt.NDArray[Any], model: Gaussian, out: F32 | None = None, threads: int = 0) -> F32:
+@overload
+def mahalanobis_map(features: npt.NDArray[Any], model: Gaussian, out: F32 | None = None, threads: int = 0) -> F32: ...
+@overload
+def mahalanobis_map(features: Any, model: Gaussian, out: Any = None, threads: int = 0) -> Any: ...
+def mahalanobis_map(features: Any, model: Gaussian, out: Any = None, threads: int = 0) -> Any:
     """Distances (N, h, w) of features (N, C, h, w) to the model's Gaussians.
 
     Features are float32, float16 or bfloat16 (ml_dtypes) with any strides; where one is NaN or infinite, so is that
     distance (NaN in general) and no other. `out` is a C-contiguous (N, h, w) array to fill; `threads` 0 means every
     core this process may use. Raises ShapeError for other shapes or dtypes. The interpreter lock is released.
+
+    Features on a CUDA device (torch, cupy, PyCUDA, anything with DLPack or __cuda_array_interface__) stay there: the
+    map is computed on their library's current stream into `out`, or a new PyCUDA array. The model is copied to the
+    device once. Raises KernelError where driver, compiler or PyCUDA are missing.
     """
+    if not isinstance(features, np.ndarray) and on_device(features):
+        from kernels.cuda.map import mahalanobis_map as on_cuda
+
+        return on_cuda(features, model, out)
     return run(features, model, out, threads, BEST)
 
 

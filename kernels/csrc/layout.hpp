@@ -35,6 +35,15 @@ static constexpr std::ptrdiff_t packed(std::ptrdiff_t channels) {
   return total;
 }
 
+// Values before a panel. From the second panel on, each has 16 columns more than the one before.
+static constexpr std::ptrdiff_t start(std::ptrdiff_t channels, std::ptrdiff_t index) {
+  if (index == 0) return 0;
+  const std::ptrdiff_t between = index - 1, columns = panel(channels, 1).full + half_rows;
+  const std::ptrdiff_t all_columns = between * columns + panel_rows * between * (between - 1) / 2;
+  const std::ptrdiff_t left_out = between * half_rows * half_rows;
+  return layout::values(panel(channels, 0)) + all_columns * panel_rows - left_out;
+}
+
 static constexpr std::ptrdiff_t row(std::ptrdiff_t channels) { return (channels + 7) / 8 * 8; }
 
 }  // namespace mahalanobis::layout

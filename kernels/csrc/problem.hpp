@@ -39,6 +39,22 @@ struct Problem {
   float* out;  // (N, P) distances
 };
 
+// One axis of an upsampling: every pixel is a weighted sum of `taps` neighbouring cells, the first of which is first[i].
+struct Axis {
+  const float* weights;  // (pixels, taps)
+  const std::int32_t* first;  // (pixels,)
+  std::int32_t pixels, cells, taps;
+};
+
+// Grids (N, h, w) of numbers >= 0 to maps (N, H, W) and their maxima (N,).
+struct Upsampling {
+  const float* grids;
+  Axis rows, columns;
+  std::ptrdiff_t batch;
+  float* maps;
+  float* scores;
+};
+
 // Mean and scatter, the sum of (x - mean)(x - mean)^T, of samples (K, C, P).
 struct Moments {
   const float* samples;

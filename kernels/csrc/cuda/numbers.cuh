@@ -1,0 +1,24 @@
+// Stored numbers, and registers that hold a few of them.
+#pragma once
+
+#include <cstdint>
+
+namespace mahalanobis {
+
+struct Half16 {
+  std::uint16_t bits;
+};
+struct Brain16 {
+  std::uint16_t bits;
+};
+
+// What one load brings: 4, 8 or 16 bytes.
+template <int N>
+struct alignas(4 * N) Words {
+  std::uint32_t word[N];
+};
+
+template <class T, int Count>
+using Packed = Words<Count * static_cast<int>(sizeof(T)) / 4>;
+
+}  // namespace mahalanobis
