@@ -151,7 +151,7 @@ def error(model: Model, features: Tensor, got: Tensor) -> float:
 
 def time_us(runs: list[Run]) -> float:
     """Median time of one of the runs, which differ in their data so that no cache holds it; a graph leaves out gaps."""
-    warm = torch.cuda.Stream()
+    warm = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(warm):
         for run in runs * 2:
             run()
@@ -167,7 +167,7 @@ def time_us(runs: list[Run]) -> float:
 
 def _replay_s(graph: torch.cuda.CUDAGraph, count: int) -> float:
     """Seconds of one replay."""
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     for _ in range(count):
         graph.replay()
