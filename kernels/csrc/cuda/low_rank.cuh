@@ -3,7 +3,7 @@
 // Each value of U is read from memory once and used twice, in z and in the residual, so it has to wait where it is cheap:
 // a lane keeps 4 rows of its channels in registers. Its channels of the residual lie in shared memory at addresses that no
 // other lane touches, so warps meet only to add up z. z is taken of the residual so far, not of y: the rows are
-// orthogonal, so it is the same number, and rounding errors of earlier rows are projected out rather than kept.
+// orthogonal, so it is the same number, and y need not be kept beside the residual.
 #pragma once
 
 #include "tile.cuh"

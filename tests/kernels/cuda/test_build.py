@@ -45,6 +45,7 @@ def test_registers_are_the_recorded_ones(compiled):
 
 @needs_nvrtc
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("architecture", ["sm_90"])
 def test_nvrtc_compiles_every_kernel(architecture):
     binary = nvrtc.cubin(architecture)
