@@ -166,7 +166,7 @@ def run_burst(make_watch: Callable[..., Watch]) -> Callable[..., Metrics]:
     return run
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Poll until a condition holds; fail with its source line where it does not in time."""
     deadline_s = time.monotonic() + timeout_s
     for pause_s in itertools.chain([0.002] * 50, itertools.repeat(0.02)):

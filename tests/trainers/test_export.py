@@ -13,11 +13,6 @@ from trainers import registry
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has no package for this platform")
 
 BATCHES = (1, 4, 8)
-NOT_YET = {"fyd": "its graph transposes uint8 pictures before it casts them, which TensorRT refuses"}
-METHODS = [
-    pytest.param(name, marks=pytest.mark.xfail(reason=NOT_YET[name], strict=True) if name in NOT_YET else ())
-    for name in registry.names()
-]
 
 
 def build(model: onnx.ModelProto, side: int) -> bytes:
@@ -37,7 +32,7 @@ def build(model: onnx.ModelProto, side: int) -> bytes:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", registry.names())
 def test_the_network_of_every_method_becomes_an_engine(method, precision, trained):
     """TensorRT-RTX takes its precisions from the graph, so fp16 is a graph whose inner tensors are halves."""
     loaded = bundle.read(trained(method).bundle)

@@ -125,4 +125,4 @@ def test_what_cannot_fit_in_memory_is_refused():
 def test_a_channel_that_never_moves_does_no_harm():
     total = kernels.Accumulator(2, 1, 1)
     total.add(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)[:, :, None, None])
-    np.testing.assert_allclose(gaussian._eps(total, 0.5), [0.5 * 2, 0.5 * 1e-3 * 1], rtol=1e-2)
+    np.testing.assert_allclose(gaussian.diagonal(total, 0.5), [0.5 * 2, 0.5 * 1e-3 * 1], rtol=1e-2)

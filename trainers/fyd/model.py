@@ -42,7 +42,7 @@ class Network(nn.Module):
 
     def normalised(self, images: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 as the backbone was trained on."""
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return (images.float().permute(0, 3, 1, 2) - self.mean) / self.std
 
     def levels(self, pictures: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """(N, 3, H, W) normalised -> the features (N, C_i, h_i, w_i) of each level, and the affine map (N, 2, 3) by
