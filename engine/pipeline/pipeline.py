@@ -230,7 +230,8 @@ class Pipeline:
             job.raw_score, job.raw_map, job.watch.calibration, job.size, want_map=publish.map, want_mask=publish.mask
         )
         job.pictures = encode_pictures(job.decision.anomaly_map, job.decision.pred_mask)
-        job.decision = replace(job.decision, anomaly_map=None, pred_mask=None)  # large, and encoded now
+        if job.pictures:  # the arrays are of the frame's size, and encoded now
+            job.decision = replace(job.decision, anomaly_map=None, pred_mask=None)
         job.raw_map = None
         job.drop_payload()
         self._ledger.charge_again(job)

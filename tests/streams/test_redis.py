@@ -22,7 +22,7 @@ from engine.streams.link import Link
 from engine.streams.redis import RedisSink, RedisSource, Streams
 from engine.types import DeadLetter, Delivery, Frame, Result
 
-IDLE_MS = 200
+IDLE_MS = 60_000  # never reached by waiting: tests make entries idle
 LETTER = DeadLetter("decode", "broken", "m@1", 1, "c", 1)
 
 
@@ -69,8 +69,13 @@ def with_group(line: object) -> None:
         line.client.xgroup_create(line.keys.frames, GROUP, "0", mkstream=True)
 
 
-def wait_idle() -> None:
-    time.sleep(IDLE_MS / 1e3 + 0.02)
+def make_idle(line: object) -> None:
+    """Let all that is pending look as if its consumers had been silent for longer than they may."""
+    for row in line.client.xpending_range(line.keys.frames, GROUP, "-", "+", 100):
+        entry, consumer, count = row["message_id"], row["consumer"], row["times_delivered"]
+        line.client.xclaim(
+            line.keys.frames, GROUP, consumer, 0, [entry], idle=2 * IDLE_MS, retrycount=count, justid=True
+        )
 
 
 def suspect(source: RedisSource) -> Delivery | None:
@@ -293,7 +298,7 @@ def test_idle_entries_are_claimed_one_at_a_time_and_only_into_an_empty_pipeline(
     dead_consumer_reads(line, 3)
     source = open_streams().source
     assert source.claim(10, alone=True) == source.claim(10, alone=True)  # nothing is idle yet
-    wait_idle()
+    make_idle(line)
     busy = source.claim(10, alone=False)
     assert (busy.deliveries, busy.waiting) == ([], True)
     claimed = source.claim(10, alone=True)
@@ -305,7 +310,7 @@ def test_idle_entries_are_claimed_one_at_a_time_and_only_into_an_empty_pipeline(
 def test_an_entry_is_claimed_by_one_of_many(line, open_streams: Open) -> None:
     line.push()
     dead_consumer_reads(line, 1)
-    wait_idle()
+    make_idle(line)
     found = [suspect(open_streams(consumer=f"c{i}").source) for i in range(3)]
     assert [each is not None for each in found] == [True, False, False]
 
@@ -313,7 +318,7 @@ def test_an_entry_is_claimed_by_one_of_many(line, open_streams: Open) -> None:
 def test_an_exhausted_entry_is_reported_as_one_more_and_keeps_its_count(line, open_streams: Open) -> None:
     entry = line.push()
     dead_consumer_reads(line, 1)
-    line.client.xclaim(line.keys.frames, GROUP, "dead", 0, [entry], retrycount=3, idle=10_000)
+    line.client.xclaim(line.keys.frames, GROUP, "dead", 0, [entry], retrycount=3, idle=2 * IDLE_MS)
     claim = open_streams(max_deliveries=3).source.claim(10, alone=False)
     assert [(d.entry, d.deliveries) for d in claim.deliveries] == [(entry, 4)]
     assert not claim.waiting
@@ -322,10 +327,10 @@ def test_an_exhausted_entry_is_reported_as_one_more_and_keeps_its_count(line, op
 
 def test_what_was_handed_back_goes_to_another_at_once_and_fresh(line, open_streams: Open) -> None:
     entries = [line.push() for _ in range(3)]
-    first = open_streams(consumer="first", claim_idle_ms=60_000).source
+    first = open_streams(consumer="first").source
     held = first.read(3, 0)
     first.release(held[1:])
-    second = open_streams(consumer="second", claim_idle_ms=60_000).source
+    second = open_streams(consumer="second").source
     claim = second.claim(10, alone=False)
     assert [(d.entry, d.deliveries) for d in claim.deliveries] == [(entry, 1) for entry in entries[1:]]
     assert not claim.waiting
@@ -335,7 +340,7 @@ def test_what_was_handed_back_goes_to_another_at_once_and_fresh(line, open_strea
 def test_a_suspect_that_was_handed_back_stays_a_suspect(line, open_streams: Open) -> None:
     line.push()
     dead_consumer_reads(line, 1)
-    wait_idle()
+    make_idle(line)
     first = open_streams(consumer="first").source
     delivery = suspect(first)
     assert delivery.deliveries == 2
@@ -348,7 +353,7 @@ def test_a_suspect_never_comes_with_fresh_entries(line, open_streams: Open) -> N
     entries = [line.push() for _ in range(3)]
     first = open_streams(consumer="first").source
     held = first.read(3, 0)
-    wait_idle()
+    make_idle(line)
     first.renew([held[0], held[2]])
     second = open_streams(consumer="second").source
     assert second.claim(10, alone=True).waiting
@@ -364,12 +369,12 @@ def test_renewing_keeps_a_claim_and_its_count(line, open_streams: Open) -> None:
     line.push()
     ours, theirs = open_streams(consumer="ours").source, open_streams(consumer="theirs").source
     held = ours.read(1, 0)
-    for _ in range(6):
-        time.sleep(IDLE_MS / 3e3)
+    for _ in range(3):
+        make_idle(line)
         assert ours.renew(held) == []
     assert suspect(theirs) is None
     assert line.pending() == {held[0].entry: 1}
-    wait_idle()
+    make_idle(line)
     assert suspect(theirs) is not None
     assert ours.renew(held) == held
 
@@ -377,8 +382,8 @@ def test_renewing_keeps_a_claim_and_its_count(line, open_streams: Open) -> None:
 def test_an_entry_trimmed_while_pending_is_reported_until_it_is_buried(line, open_streams: Open) -> None:
     entry = line.push()
     dead_consumer_reads(line, 1)
+    make_idle(line)
     line.client.xtrim(line.keys.frames, maxlen=0, approximate=False)
-    wait_idle()
     streams = [open_streams(consumer=f"c{i}") for i in range(2)]
     for each in streams * 2:
         (delivery,) = each.source.claim(10, alone=False).deliveries
@@ -523,7 +528,8 @@ def test_only_consumers_without_anything_pending_are_removed(
     source = open_streams().source
     source.tend()
     assert consumers(line) == {"dead with a frame", "dead with none"}  # neither is idle yet
-    wait_idle()
+    time.sleep(0.03)
+    source = open_streams(claim_idle_ms=20).source
     source.read(1, 0)
     source.tend()
     assert consumers(line) == {"dead with a frame", "ours"}
