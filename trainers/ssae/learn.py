@@ -26,7 +26,8 @@ _EPOCH_SEEDS = 100_003  # more than any training's epochs
 class SsaeLearner:
     """F with its optimiser. What a pass draws at random depends on the seed and the pass's number alone.
 
-    With a `separation` the training stops early, and `finish` goes back to the epoch that separated best.
+    With a `separation` the training stops early, and `finish` goes back to the epoch that separated best. Only epochs
+    of the last stage count, in which pictures are as large as in use: on smaller crops it would stop at random.
     """
 
     def __init__(
@@ -40,15 +41,22 @@ class SsaeLearner:
         self.seed = seed
         self.separation = separation
         self.optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
+        self._first_compared = settings.first_of_stage(len(settings.stages) - 1)
         self.separations: list[float] = []
         self.best: dict[str, Any] = {}
 
     @property
     def epochs(self) -> int:
         """See `learning.Learner.epochs`."""
-        done = len(self.separations)
-        stale = done > 0 and done - 1 - int(np.argmax(self.separations)) >= self.settings.patience
-        return done if stale else self.settings.epochs
+        if not self.separations:
+            return self.settings.epochs
+        done = self._first_compared + len(self.separations)
+        return done if done - self.best_epoch >= self.settings.patience else self.settings.epochs
+
+    @property
+    def best_epoch(self) -> int:
+        """The one, from 1 on, that separated best so far."""
+        return self._first_compared + 1 + int(np.argmax(self.separations))
 
     def work(self, pictures: Resized, number: int) -> int:
         """Of a pass, in units of so many pixels."""
@@ -63,7 +71,7 @@ class SsaeLearner:
             self._set_rate((number + i / len(steps)) / self.settings.epochs)
             images = torch.from_numpy(pictures.take(rows.numpy())).to(self.device)
             yield len(rows) * self._work_of_one(number), self._step(images, number, generator)
-        if self.separation is not None:
+        if self.separation is not None and number >= self._first_compared:
             self._compare(self.separation)
 
     def finish(self) -> Autoencoder:
@@ -107,9 +115,9 @@ class SsaeLearner:
 
     def _side_px(self, number: int) -> int:
         """Side of the crops in a pass."""
-        stages = self.settings.stages
-        share = stages[number * len(stages) // self.settings.epochs]
-        return max(1, round(share * self.settings.side_px / STRIDE)) * STRIDE
+        s = self.settings
+        share = s.stages[number * len(s.stages) // s.epochs]
+        return max(1, round(share * s.side_px / STRIDE)) * STRIDE
 
     def _work_of_one(self, number: int) -> int:
         return max(1, self._side_px(number) ** 2 // _UNIT_PX)

@@ -62,6 +62,10 @@ class Settings:
         """Of Adam, at the start."""
         return self.learning_rate or RATES[self.width or default_width()]
 
+    def first_of_stage(self, stage: int) -> int:
+        """The epoch, from 0 on, with which a stage begins."""
+        return -(-stage * self.epochs // len(self.stages))
+
     def with_options(self, options: TrainOptions) -> Settings:
         """These settings with what the command line changed, and the width decided."""
         given = {

@@ -73,8 +73,7 @@ def _trained(equation: Equation, job: Job[Settings], facts: dict[str, Fact]) -> 
     checkpoint = job.checkpoint(_part(equation))
     facts[f"loss_{equation}"] = learn(learner, pictures, checkpoint, job.progress, f"objective {equation}")
     if learner.separations:
-        best = int(np.argmax(learner.separations))
-        facts |= {"best_epoch_2": best + 1, "separation_2": learner.separations[best]}
+        facts |= {"best_epoch_2": learner.best_epoch, "separation_2": max(learner.separations)}
     return learner.finish()
 
 

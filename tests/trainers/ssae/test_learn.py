@@ -203,12 +203,21 @@ class Scripted:
         return self.values.pop(0)
 
 
+def test_only_epochs_of_the_last_stage_are_compared(pictures, tmp_path):
+    settings = replace(TINY, epochs=5, stages=(0.25, 0.25, 0.5), patience=9)
+    one = learner(settings, 2, Scripted(0.9))  # asked once: stages begin with epochs 0, 2 and 4
+    train(one, pictures, tmp_path / "whole")
+    assert one.separations == [0.9]
+    assert one.best_epoch == 5
+    assert [settings.first_of_stage(stage) for stage in range(3)] == [0, 2, 4]
+
+
 def test_training_stops_when_separation_no_longer_grows_and_goes_back_to_the_best(pictures, tmp_path):
     settings = replace(TINY, epochs=9, patience=2, stages=(0.5,))
     one = learner(settings, 2, Scripted(0.6, 0.9, 0.8, 0.7, 0.99))
     stopped = train(one, pictures, tmp_path / "stopped")
     assert one.separations == [0.6, 0.9, 0.8, 0.7]
-    assert one.epochs == 4
+    assert (one.epochs, one.best_epoch) == (4, 2)
     until = learner(settings, 2, Scripted(0.6, 0.9))
     for epoch in range(2):
         list(until.epoch(pictures, epoch))
