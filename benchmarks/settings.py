@@ -2,7 +2,7 @@
 
 A fifth of the good training pictures (whole blocks of neighbours) is held out. The criterion is the AUROC between them
 and copies of them with synthetic defects: a patch deformed, or replaced by another place of the picture (Figure 4 of
-SSAE). Every trial is recorded; the default of `engine train` is the trial with the best mean over the data sets.
+SSAE). Every trial is recorded; the table shows the best by the mean over the data sets, and the default's place.
 """
 
 from __future__ import annotations

@@ -15,11 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-import torch
-from safetensors.torch import save_file
-
+from benchmarks import like_for_like
 from benchmarks.harness import Answer, Context, Document, elpv
-from engine import bundle as bundles
 from engine.bench.environment import stamp
 from engine.bench.offline import backend_worker
 from engine.bench.pictures import prepare
@@ -29,18 +26,11 @@ from engine.bundle import Bundle
 from engine.config import Runtime
 from engine.errors import UsageError
 from engine.serving.select import choose_backend
-from trainers import backbones
-from trainers.base import TrainOptions
-from trainers.fyd import Fyd
-from trainers.fyd.settings import Settings
-from trainers.progress import on_stderr
 
 QUESTION = "anomalib_padim"
 BATCHES = (1, 8)
 ROUNDS = 8
 SEGMENT_S = 3.0
-_SIDE_PX = 256
-_CHANNELS = 100
 _PEER = Path(__file__).parent / "anomalib"
 _OURS = {"ours, 8 px grid": 8, "ours, 4 px grid": 4}
 _THEIRS = {"anomalib": "default", "anomalib, float32": "f32"}
@@ -49,7 +39,7 @@ _THEIRS = {"anomalib": "default", "anomalib, float32": "f32"}
 def answer(context: Context) -> Answer:
     """Train ours, export theirs, then measure all of them in turn."""
     data = context.data[0] if context.data else elpv(context, "mono").path
-    ours = {name: _train(context, data, stride) for name, stride in _OURS.items()}
+    ours = {name: like_for_like.bundle(context, data, stride) for name, stride in _OURS.items()}
     model = _export(context, data / "train")
     folder = context.folder("anomalib-pictures")
     pictures = prepare(data, next(iter(ours.values())).manifest, folder)
@@ -57,18 +47,6 @@ def answer(context: Context) -> Answer:
     rates = {str(batch): _measure(context, ours, model, folder, batch) for batch in BATCHES}
     document: Document = {"pictures": pictures.describe(), "rounds": ROUNDS, "segment_s": SEGMENT_S, "batches": rates}
     return Answer(QUESTION, document, environment)
-
-
-def _train(context: Context, data: Path, stride: int) -> Bundle:
-    """Our bundle in the peer's size."""
-    out = context.work / "bundles" / f"resnet18-{stride}px"
-    weights = context.folder("weights") / "resnet18-random.safetensors"
-    if not weights.is_file():
-        torch.manual_seed(0)
-        save_file(backbones.build("resnet18", _SIDE_PX).state_dict(), weights)
-    settings = Settings(backbone=f"resnet18={weights}", side_px=_SIDE_PX, channels=_CHANNELS, grid_stride_px=stride)
-    Fyd(settings).train(TrainOptions(data=data, out=out, threads=context.threads), on_stderr())
-    return bundles.read(out)
 
 
 def _export(context: Context, pictures: Path) -> Path:
