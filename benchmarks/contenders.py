@@ -22,7 +22,7 @@ from engine.types import F32
 
 EPS = 0.01
 PEER = Path(__file__).parent / "peers" / "anomalib"
-_PAUSE_S = 0.02  # torch's threads go on spinning for a while
+_PAUSE_S = 0.2  # the threads of torch, ONNX Runtime and OpenBLAS go on spinning for a while
 _CHUNK = 64  # positions at a time
 _OPSET = 18
 

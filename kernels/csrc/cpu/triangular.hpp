@@ -39,15 +39,19 @@ inline void panel_times(const T* w, layout::Panel panel, Ahead ahead, const floa
     for (const HalfFloat& h : halves[m]) sums[m] += h * h;
 }
 
+// A page: the processor's own prefetcher stops at its end, and the columns of a panel go on.
+constexpr std::ptrdiff_t kAheadBytes = 4096;
+
 // One panel times all pictures, M at a time, then the rest. Each group fetches its share of the panel after this one;
-// where there is one group only, it runs at the pace of the memory and the processor's own prefetcher does better.
+// where there is one group only, it runs at the pace of the memory and fetches a page ahead.
 template <class T, int M>
 inline void pictures_times(const T* w, layout::Panel panel, const float* y, std::ptrdiff_t row, std::ptrdiff_t first,
                            std::ptrdiff_t pictures, HalfFloat* sums) {
   constexpr std::ptrdiff_t column = layout::panel_rows * sizeof(T);
   const char* next = reinterpret_cast<const char*>(w + layout::values(panel));
   for (; first + M <= pictures; first += M) {
-    const Ahead ahead{next + panel.full * column * first / pictures, pictures > M ? column * M / pictures : 0};
+    const Ahead ahead = pictures > M ? Ahead{next + panel.full * column * first / pictures, column * M / pictures}
+                                     : Ahead{reinterpret_cast<const char*>(w) + kAheadBytes, column};
     panel_times<T, M>(w, panel, ahead, y + first * row, row, sums + first);
   }
   if constexpr (M > 1) pictures_times<T, M / 2>(w, panel, y, row, first, pictures, sums);
