@@ -86,9 +86,8 @@ def _judge(path: Path) -> Iterator[Judge]:
 def table(document: Document) -> str:
     """Markdown: mean and standard deviation over seeds, and the gain over the plain Gaussian."""
     lines = [
-        f"| data | {document['epochs']} epochs, {len(document['seeds'])} seeds | image AUROC | gain | pixel AUROC "
-        "| distance variance |",
-        "|---|---|---|---|---|---|",
+        f"| data | {document['epochs']} epochs | seeds | image AUROC | gain | pixel AUROC | distance variance |",
+        "|---|---|---|---|---|---|---|",
     ]
     for data in document["data"]:
         plain = _values(data["rows"][0], "image_AUROC")[0]
@@ -96,8 +95,8 @@ def table(document: Document) -> str:
             found = {name: _values(row, name) for name in _METRICS}
             gain = mean(found["image_AUROC"]) - plain
             lines.append(
-                f"| {data['name']} | {row['variant']} | {_spread(found['image_AUROC'])} | {gain:+.3f} "
-                f"| {_spread(found['pixel_AUROC'])} | {mean(found['distance_variance']):.3g} |"
+                f"| {data['name']} | {row['variant']} | {len(row['runs'])} | {_spread(found['image_AUROC'])} "
+                f"| {gain:+.3f} | {_spread(found['pixel_AUROC'])} | {mean(found['distance_variance']):.3g} |"
             )
     return "\n".join(lines)
 
