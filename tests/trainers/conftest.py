@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import torch
 
 from trainers import backbones, registry
 from trainers.base import TrainOptions, TrainReport
-from trainers.progress import RecordedProgress
+from trainers.progress import RecordedProgress, Task
 
 SIDE = 64
 
@@ -92,3 +93,43 @@ def trained(tiny_options, tmp_path_factory) -> Callable[[str], TrainReport]:
         return registry.get(method).train(tiny_options(method, out), RecordedProgress())
 
     return train
+
+
+class InterruptError(Exception):
+    """What breaks an interrupted training off."""
+
+
+@dataclass(frozen=True)
+class Interrupting(RecordedProgress):
+    """Breaks the work off after the first half of the task `only`, or of any task where it is None."""
+
+    only: str | None = None
+
+    @contextmanager
+    def task(self, name, total):
+        with super().task(name, total) as task:
+            yield Limited(task, total / 2 if self.only in (None, name) else float("inf"))
+
+
+@dataclass
+class Limited:
+    task: Task
+    limit: float
+    done: int = 0
+
+    def advance(self, steps=1, *, note=""):
+        self.task.advance(steps, note=note)
+        self.done += steps
+        if self.done > self.limit:
+            raise InterruptError
+
+
+@pytest.fixture
+def interrupted() -> Callable[..., None]:
+    """Runs a training whose progress breaks it off in the middle of the task `only`, and sees that it did."""
+
+    def run(training: Callable[[RecordedProgress], object], only: str | None = None) -> None:
+        with pytest.raises(InterruptError):
+            training(Interrupting(only=only))
+
+    return run

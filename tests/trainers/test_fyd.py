@@ -1,8 +1,7 @@
 """The learnt parts against independent float64 NumPy, and where gradients go."""
 
 import math
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.noncontrastive import NonContrastive, negative_cosine, partners
 from trainers.fyd.settings import Settings
 from trainers.learning import seeded
-from trainers.progress import RecordedProgress, Task
+from trainers.progress import RecordedProgress
 
 NONE = (False, False, False)
 ALL = (True, True, True)
@@ -388,44 +387,16 @@ def states(net):
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
-class InterruptError(Exception):
-    pass
-
-
-@dataclass(frozen=True)
-class Interrupting(RecordedProgress):
-    """Breaks the work off in the second of two epochs."""
-
-    @contextmanager
-    def task(self, name, total):
-        with super().task(name, total) as task:
-            yield Limited(task, total / 2)
-
-
-@dataclass
-class Limited:
-    task: Task
-    limit: float
-    done: int = 0
-
-    def advance(self, steps=1, *, note=""):
-        self.task.advance(steps, note=note)
-        self.done += steps
-        if self.done > self.limit:
-            raise InterruptError
-
-
 @pytest.fixture(scope="module")
 def few(pictures):
     return pictures.subset(range(10))
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bits(few, tmp_path):
+def test_an_interrupted_training_goes_on_to_the_same_bits(few, tmp_path, interrupted):
     whole, broken = network(TINY), network(TINY)
     checkpoint = Checkpoint.beside(tmp_path / "bundle", "one")
     learn(whole, few, 0, Checkpoint.beside(tmp_path / "other", "one"), RecordedProgress())
-    with pytest.raises(InterruptError):
-        learn(broken, few, 0, checkpoint, Interrupting())
+    interrupted(lambda progress: learn(broken, few, 0, checkpoint, progress))
     resumed, progress = network(TINY), RecordedProgress()
     learn(resumed, few, 0, checkpoint, progress)
     assert any("going on after epoch 1 of 2" in line for line in progress.lines)
