@@ -27,20 +27,22 @@ class MapHead:
         self.grid = grid
         self.height = height
         self.width = width
-        self._rows = operator(grid[0], height, sigma_px).astype(np.float32)  # (H, h)
+        rows = operator(grid[0], height, sigma_px).astype(np.float32)  # (H, h)
+        self._rows = rows.reshape(-1, _strip_px(height, grid[0] * grid[1]), grid[0])  # (H / strip, strip, h)
         self._columns_t = np.ascontiguousarray(operator(grid[1], width, sigma_px).T, dtype=np.float32)  # (w, W)
         self._strip = _strip_px(height, grid[1] * width)
 
     def __call__(self, grids: F32) -> tuple[F64, F32]:
         """(N, h, w) float32 distances -> scores (N,) float64 and maps (N, H, W) float32."""
         n, w = len(grids), self.grid[1]
-        tall: F32 = np.matmul(self._rows, grids).reshape(-1, self._strip, w)  # (N * H / strip, strip, w)
+        tall: F32 = np.matmul(self._rows, grids[:, None]).reshape(-1, self._strip, w)  # (N * H / strip, strip, w)
         maps: F32 = np.matmul(tall, self._columns_t).reshape(n, self.height, self.width)
         return maps.max(axis=(1, 2), initial=-np.inf).astype(np.float64), maps
 
 
 def _strip_px(height: int, per_row: int) -> int:
-    """The most rows, a divisor of `height`, whose product OpenBLAS does on the calling thread.
+    """The most rows, a divisor of `height`, whose product OpenBLAS does on the calling thread; a row of it takes
+    `per_row` multiply-adds.
 
     Its threads would spin for a while after each product, on cores that the next batch's network needs: measured, that
     cost half of the detector's throughput on two cores.

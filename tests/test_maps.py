@@ -1,3 +1,5 @@
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -41,3 +43,21 @@ def test_an_empty_batch_gives_empty_maps():
     scores, maps = MapHead((4, 4), 16, 16, sigma_px=1.0)(np.empty((0, 4, 4), np.float32))
     assert scores.shape == (0,)
     assert maps.shape == (0, 16, 16)
+
+
+@pytest.mark.parametrize(("cells", "pixels"), [(28, 224), (64, 256), (256, 256)])
+def test_head_works_on_the_calling_thread_alone(cells, pixels):
+    head = MapHead((cells, cells), pixels, pixels, sigma_px=4.0)
+    grids = np.random.default_rng(3).random((8, cells, cells)).astype(np.float32)
+    head(grids)
+    # Some other thread may be busy for a while with something else, the head's own making first of all.
+    assert any(_share_of_other_threads(lambda: head(grids)) < 0.2 for _ in range(40))
+
+
+def _share_of_other_threads(work, calls=20):
+    """CPU seconds that other threads used while the calling one used one; OpenBLAS's would use as much as it does."""
+    everyone, here = time.process_time(), time.thread_time()
+    for _ in range(calls):
+        work()
+    here = time.thread_time() - here
+    return (time.process_time() - everyone - here) / here
