@@ -34,7 +34,7 @@ def network(tmp_path_factory):
         nodes.append(node)
         weights += more
         if i < 4:
-            nodes.append(helper.make_node("Clip", [f"y{i}", "low", "high"], [f"x{i + 1}"]))
+            nodes.append(helper.make_node("Clip", [f"y{i}", "low", "high"], [f"x{i + 1}"], name=f"clip{i}"))
     graph = helper.make_graph(
         nodes,
         "five",
@@ -71,6 +71,12 @@ def test_late_convolutions_are_integers_and_early_ones_are_not(int8):
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     sources = [made_by.get(node.input[1], "float") for node in convolutions]
     assert sources == ["float"] * 3 + ["DequantizeLinear"] * 2
+
+
+def test_nothing_is_quantised_before_the_first_integer_convolution(int8):
+    """ONNX Runtime moves a quantisation up through pooling, which is slow on bytes: there must be none to move."""
+    quantised = [node.input[0] for node in onnx.load(int8).graph.node if node.op_type == "QuantizeLinear"]
+    assert quantised[0] == "x3"
 
 
 def test_an_activation_sets_its_convolutions_range(int8):
