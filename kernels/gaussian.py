@@ -30,7 +30,7 @@ class Truncation:
     explained: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
 class Gaussian:
     """Mean and factor of Sigma = S + diag(eps) at every position of a grid.
 
@@ -98,6 +98,14 @@ class Gaussian:
         """Bytes of all arrays that the map reads."""
         arrays = (self.mean, self.factor, self.scale, self.weights, self.tail)
         return sum(array.nbytes for array in arrays if array is not None)
+
+    def __repr__(self) -> str:
+        """One line: arrays of a hundred megabytes are not for reading."""
+        rows, columns = self.grid
+        return (
+            f"Gaussian({rows} x {columns} positions, {self.channels} channels, {self.factorisation} of rank {self.rank}, "
+            f"{self.storage}, {self.samples} samples, {self.nbytes / 1e6:.1f} MB)"
+        )
 
     def astype(self, storage: Storage) -> Gaussian:
         """The same model with its factor stored as float32, float16 or bfloat16; sums stay float32."""

@@ -127,3 +127,9 @@ def test_a_model_is_frozen(world):
     model = kernels.fit(world(6).train, 0.5)
     with pytest.raises(dataclasses.FrozenInstanceError):
         model.samples = 3
+
+
+def test_a_model_prints_as_one_line(world):
+    model = kernels.fit(world(9, grid=(20, 21), samples=30).train, 0.5, factorisation="triangular")
+    assert repr(model).startswith("Gaussian(20 x 21 positions, 9 channels, triangular of rank 9, float32, 30 samples, ")
+    assert len(repr(model)) < 200
