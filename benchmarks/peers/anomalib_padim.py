@@ -3,7 +3,8 @@
 Both: ResNet-18 with random weights (speed does not depend on them), 100 feature channels, 256 px, the same pictures,
 threads and batch sizes; resize, network, Mahalanobis map, smoothing and score included. anomalib runs its own OpenVINO
 inferencer on its own export, as it comes and in float32 (OpenVINO may pick bfloat16 by itself). Ours runs the default
-grid (one position per 8 px) and the peer's finer one (4 px). Segments alternate, so that noise hits all alike.
+grid (one position per 8 px) and the peer's finer one (4 px), in float32 and in the int8 that every bundle carries.
+Segments alternate, so that noise hits all alike.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from engine.bench.report import Setup
 from engine.bench.worker import Worker
 from engine.bundle import Bundle
 from engine.config import Runtime
+from engine.contract import Precision
 from engine.errors import UsageError
 from engine.serving.select import choose_backend
 
@@ -32,14 +34,15 @@ BATCHES = (1, 8)
 ROUNDS = 8
 SEGMENT_S = 3.0
 _PEER = Path(__file__).parent / "anomalib"
-_OURS = {"ours, 8 px grid": 8, "ours, 4 px grid": 4}
+_STRIDES_PX = (8, 4)
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 _THEIRS = {"anomalib": "default", "anomalib, float32": "f32"}
 
 
 def answer(context: Context) -> Answer:
     """Train ours, export theirs, then measure all of them in turn."""
     data = context.data[0] if context.data else elpv(context, "mono").path
-    ours = {name: like_for_like.bundle(context, data, stride) for name, stride in _OURS.items()}
+    ours = {stride: like_for_like.bundle(context, data, stride) for stride in _STRIDES_PX}
     model = _export(context, data / "train")
     folder = context.folder("anomalib-pictures")
     pictures = prepare(data, next(iter(ours.values())).manifest, folder)
@@ -57,10 +60,14 @@ def _export(context: Context, pictures: Path) -> Path:
     return folder / "weights" / "openvino" / "model.xml"
 
 
-def _measure(context: Context, ours: Mapping[str, Bundle], model: Path, folder: Path, batch: int) -> Document:
-    """Frames/s of every contender, round by round."""
+def _measure(context: Context, bundles: Mapping[int, Bundle], model: Path, folder: Path, batch: int) -> Document:
+    """Frames/s of every contender, round by round; `bundles` by their grid's stride in pixels."""
+    ours = {f"ours, {px} px grid, {precision}": (px, precision) for px in bundles for precision in _PRECISIONS}
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(_our_worker(context, each, folder, batch)) for name, each in ours.items()}
+        workers = {
+            name: stack.enter_context(_our_worker(context, bundles[px], precision, folder, batch))
+            for name, (px, precision) in ours.items()
+        }
         for name, precision in _THEIRS.items():
             workers[name] = stack.enter_context(_their_worker(context, model, folder, batch, precision))
         rounds = [
@@ -73,10 +80,10 @@ def _measure(context: Context, ours: Mapping[str, Bundle], model: Path, folder: 
     }
 
 
-def _our_worker(context: Context, bundle: Bundle, folder: Path, batch: int) -> Worker:
-    runtime = Runtime(threads=context.threads)
+def _our_worker(context: Context, bundle: Bundle, precision: Precision, folder: Path, batch: int) -> Worker:
+    runtime = Runtime(precision=precision, threads=context.threads)
     backend = choose_backend(bundle, runtime, batch).backend
-    return backend_worker(bundle, folder, Setup(backend, "fp32", batch, context.threads))
+    return backend_worker(bundle, folder, Setup(backend, precision, batch, context.threads))
 
 
 def _their_worker(context: Context, model: Path, folder: Path, batch: int, precision: str) -> Worker:
