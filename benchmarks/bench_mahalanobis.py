@@ -28,6 +28,7 @@ SAMPLES = 200
 BATCHES = (1, 8)
 ROUNDS = 11
 BUDGET_S = 10.0  # of one contender; it stops early then, but not before three rounds
+_REST_S = 0.05
 _PEER_BYTES = 1 << 29  # larger models are not handed to the peer's process
 
 
@@ -129,12 +130,16 @@ def _agree(contenders: list[Contender], features: F32) -> None:
 
 
 def _paired(contenders: list[Contender], features: F32) -> list[list[float]]:
-    """Seconds of every round of every contender, after a warm-up round."""
+    """Seconds of every round of every contender, after a warm-up round.
+
+    BLAS and OpenMP threads spin for a while after their work, on the next contender's cores: each starts after a rest.
+    """
     times: list[list[float]] = [[] for _ in contenders]
     for number in range(ROUNDS + 1):
         for contender, spent in zip(contenders, times, strict=True):
             if len(spent) >= 3 and sum(spent) > BUDGET_S:
                 continue
+            time.sleep(_REST_S)
             taken_s = contender.seconds(features)
             if number:
                 spent.append(taken_s)

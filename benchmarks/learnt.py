@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from benchmarks.harness import Answer, Context, DataSet, Document, data_sets
+from benchmarks.spread import spread
 from engine.config import Runtime
 from engine.serving.select import read_and_open
 from trainers import protocol
@@ -95,17 +96,11 @@ def table(document: Document) -> str:
             found = {name: _values(row, name) for name in _METRICS}
             gain = mean(found["image_AUROC"]) - plain
             lines.append(
-                f"| {data['name']} | {row['variant']} | {len(row['runs'])} | {_spread(found['image_AUROC'])} "
-                f"| {gain:+.3f} | {_spread(found['pixel_AUROC'])} | {mean(found['distance_variance']):.3g} |"
+                f"| {data['name']} | {row['variant']} | {len(row['runs'])} | {spread(found['image_AUROC'])} "
+                f"| {gain:+.3f} | {spread(found['pixel_AUROC'])} | {mean(found['distance_variance']):.3g} |"
             )
     return "\n".join(lines)
 
 
 def _values(row: Document, name: str) -> list[float]:
     return [run[name] for run in row["runs"] if run[name] is not None]
-
-
-def _spread(values: list[float]) -> str:
-    if not values:
-        return "-"
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")

@@ -13,13 +13,23 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, bench_mahalanobis, false_alarms, learnt, settings, storage, streaming
+from benchmarks import accuracy, bench_mahalanobis, false_alarms, learnt, methods, settings, storage, streaming
 from benchmarks.harness import RESULTS, Document
 from benchmarks.peers import anomalib_padim
 
 TABLES: Mapping[str, Callable[[Document], str]] = {
     module.QUESTION: module.table
-    for module in (streaming, accuracy, false_alarms, settings, learnt, storage, anomalib_padim, bench_mahalanobis)
+    for module in (
+        streaming,
+        accuracy,
+        false_alarms,
+        settings,
+        learnt,
+        methods,
+        storage,
+        anomalib_padim,
+        bench_mahalanobis,
+    )
 }
 _HERE = Path(__file__).parent
 DOCUMENTS = (_HERE / "README.md", _HERE.parent / "docs" / "results.md", _HERE.parent / "kernels" / "README.md")
