@@ -11,6 +11,7 @@ from engine.cli.console import fail
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
 from engine.cli.evaluate import evaluate
+from engine.cli.export import export
 from engine.cli.protocol import protocol
 from engine.cli.push import push
 from engine.cli.serve import serve
@@ -31,6 +32,7 @@ app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(protocol)
+app.command()(export)
 app.command()(serve)
 app.command()(push)
 app.command()(bench)

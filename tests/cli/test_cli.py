@@ -38,7 +38,7 @@ def run(capsys):
     return run
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "eval", "protocol", "serve", "push", "bench", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "train", "eval", "protocol", "export", "serve", "push", "bench", "doctor"])
 def test_every_command_explains_itself(run, command):
     done = run(command, "--help")
     assert done.returncode == 0
@@ -63,6 +63,8 @@ def test_every_command_explains_itself(run, command):
         (["push", "/nonexistent", "--line", "a", "--camera", "b"], "/nonexistent"),
         (["push", ".", "--line", "a b", "--camera", "b"], "--line"),
         (["bench", "/nonexistent"], "no bundle here"),
+        (["export", "/nonexistent", "--target", "onnx", "--out", "/tmp/never"], "no bundle here"),
+        (["export", "/nonexistent", "--target", "jar", "--out", "/tmp/never"], "choose one of onnx, openvino"),
         (["protocol", "ablation", "/nonexistent", "--method", "none"], "none"),
     ],
 )
