@@ -12,7 +12,7 @@ import msgspec
 from engine.bundle import Bundle
 from engine.contract import File, Precision
 from engine.export import record
-from engine.export.base import ExportOptions, writing
+from engine.export.base import RECORD_NAME, ExportOptions, writing
 
 _PACKAGE = "onnxruntime"
 
@@ -21,6 +21,7 @@ class OnnxTarget:
     """The target `onnx`."""
 
     name = "onnx"
+    takes: frozenset[str] = frozenset()
 
     def export(self, options: ExportOptions) -> dict[str, Any]:
         """See `Target.export`."""
@@ -32,7 +33,7 @@ class OnnxTarget:
             versions = {_PACKAGE: metadata.version(_PACKAGE)}
             made = record.record(self.name, source, precision, folder, None, versions)
             record.write(folder, made)
-        usage = f"{executable.network.path} runs on any ONNX runtime; {record.RECORD_NAME} says how"
+        usage = f"{executable.network.path} runs on any ONNX runtime; {RECORD_NAME} says how"
         return {"out": str(options.out), **msgspec.to_builtins(made), "next": usage}
 
 

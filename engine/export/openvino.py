@@ -10,7 +10,7 @@ import msgspec
 
 from engine.errors import BackendError, MissingExtraError
 from engine.export import agreement, record
-from engine.export.base import ExportOptions, writing
+from engine.export.base import RECORD_NAME, ExportOptions, writing
 from engine.export.onnx import copy_gaussian
 from engine.serving.detector import Detector
 from engine.serving.openvino import OpenvinoNetwork
@@ -23,6 +23,7 @@ class OpenvinoTarget:
     """The target `openvino`."""
 
     name = "openvino"
+    takes: frozenset[str] = frozenset()
 
     def export(self, options: ExportOptions) -> dict[str, Any]:
         """See `Target.export`."""
@@ -36,7 +37,7 @@ class OpenvinoTarget:
             versions = {_PACKAGE: metadata.version(_PACKAGE)}
             made = record.record(self.name, source, precision, folder, found, versions)
             record.write(folder, made)
-        usage = f"{NETWORK} runs on OpenVINO; {record.RECORD_NAME} says how"
+        usage = f"{NETWORK} runs on OpenVINO; {RECORD_NAME} says how"
         return {"out": str(options.out), **msgspec.to_builtins(made), "next": usage}
 
     def _agreement(self, options: ExportOptions, folder: Path) -> record.Agreement:

@@ -6,8 +6,9 @@ from engine.errors import UsageError
 from engine.export.base import Target
 from engine.export.onnx import OnnxTarget
 from engine.export.openvino import OpenvinoTarget
+from engine.export.tensorrt import TensorrtTarget
 
-_TARGETS: dict[str, Target] = {target.name: target for target in (OnnxTarget(), OpenvinoTarget())}
+_TARGETS: dict[str, Target] = {target.name: target for target in (OnnxTarget(), OpenvinoTarget(), TensorrtTarget())}
 
 
 def get(name: str) -> Target:

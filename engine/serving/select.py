@@ -26,7 +26,9 @@ from engine.bundle import Bundle
 from engine.config import Runtime
 from engine.contract import Precision
 from engine.errors import BackendError, UsageError
-from engine.machine import cpu_count, cpu_name
+from engine.machine import cpu_count, cpu_name, gpu
+from engine.plans import library
+from engine.serving import tensorrt
 from engine.serving.base import Predictor
 from engine.serving.detector import Detector
 from engine.serving.network import Network
@@ -36,9 +38,8 @@ from engine.serving.openvino import available as openvino_available
 
 log = logging.getLogger(__name__)
 
-Local = Literal["onnx", "openvino"]
-_PACKAGES: Mapping[Local, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
-_TIMEOUT_S = 120
+Local = Literal["onnx", "openvino", "tensorrt"]
+_TIMEOUT_S: Mapping[Local, int] = {"onnx": 120, "openvino": 120, "tensorrt": 900}  # a plan may have to be built first
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
         return Choice(runtime.backend, {})  # type: ignore[arg-type]
     if runtime.backend != "auto":
         raise UsageError(
-            f"runtime.backend = {runtime.backend!r}: this release runs in-process on the CPU only; "
-            f"use 'auto', 'onnx' or 'openvino'"
+            f"runtime.backend = {runtime.backend!r}: this release runs in-process only; "
+            f"use 'auto', 'onnx', 'openvino' or 'tensorrt'"
         )
     candidates = local_backends()
     if len(candidates) == 1:
@@ -82,12 +83,19 @@ def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
 
 
 def local_backends() -> tuple[Local, ...]:
-    """The in-process backends installed here."""
-    return ("onnx", "openvino") if openvino_available() else ("onnx",)
+    """The in-process backends that are installed and can run here."""
+    usable: dict[Local, bool] = {
+        "onnx": True,
+        "openvino": openvino_available(),
+        "tensorrt": tensorrt.why_not() is None,
+    }
+    return tuple(name for name, can in usable.items() if can)
 
 
-def open_local(bundle: Bundle, backend: Local, precision: Precision, threads: int) -> Detector:
+def open_local(bundle: Bundle, backend: Local, precision: Precision, threads: int) -> Predictor:
     """Load a bundle on a named in-process backend."""
+    if backend == "tensorrt":
+        return tensorrt.open_detector(bundle, precision)
     path = bundle.file(bundle.executable(precision).network)
     network: Network = OnnxNetwork(path, threads) if backend == "onnx" else OpenvinoNetwork(path, threads)
     return Detector(bundle, precision, network, threads)
@@ -112,10 +120,17 @@ def _cached_rates(
 
 def _key(bundle: Bundle, precision: Precision, candidates: tuple[Local, ...], threads: int, batch_size: int) -> str:
     """What the measured rates depend on, as a file name."""
-    versions = [f"{name}={metadata.version(_PACKAGES[name])}" for name in candidates]
+    versions = [f"{name}={_version(name)}" for name in candidates]
     network = bundle.executable(precision).network.sha256
-    parts = [network, precision, *versions, cpu_name(), str(cpu_count()), str(threads), str(batch_size)]
+    parts = [network, precision, *versions, cpu_name(), str(cpu_count()), str(gpu()), str(threads), str(batch_size)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _version(backend: Local) -> str:
+    if backend == "tensorrt":
+        found = library.find()
+        return f"{found.name} {found.version}"
+    return metadata.version("onnxruntime" if backend == "onnx" else backend)
 
 
 def _measure(bundle: Bundle, precision: Precision, backend: Local, threads: int, batch_size: int) -> float:
@@ -123,9 +138,9 @@ def _measure(bundle: Bundle, precision: Precision, backend: Local, threads: int,
     command = [sys.executable, "-m", "engine.serving.timing", str(bundle.path), precision, backend]
     command += [str(threads), str(batch_size)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S[backend], check=False)
     except subprocess.TimeoutExpired:
-        log.warning("backend %s: no answer for %d s on %s", backend, _TIMEOUT_S, bundle.path)
+        log.warning("backend %s: no answer for %d s on %s", backend, _TIMEOUT_S[backend], bundle.path)
         return 0.0
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]

@@ -13,6 +13,7 @@ import pytest
 
 from engine.cli import main
 from engine.codec import encode_frame
+from engine.serving.select import local_backends
 from engine.streams.embedded import EmbeddedServer
 from engine.streams.keys import line_keys
 from engine.streams.reader import LineReader
@@ -64,7 +65,10 @@ def test_every_command_explains_itself(run, command):
         (["push", ".", "--line", "a b", "--camera", "b"], "--line"),
         (["bench", "/nonexistent"], "no bundle here"),
         (["export", "/nonexistent", "--target", "onnx", "--out", "/tmp/never"], "no bundle here"),
-        (["export", "/nonexistent", "--target", "jar", "--out", "/tmp/never"], "choose one of onnx, openvino"),
+        (
+            ["export", "/nonexistent", "--target", "jar", "--out", "/tmp/never"],
+            "choose one of onnx, openvino, tensorrt",
+        ),
         (["protocol", "ablation", "/nonexistent", "--method", "none"], "none"),
     ],
 )
@@ -99,7 +103,9 @@ def test_doctor_says_what_there_is(run):
     assert document["python"] == ".".join(map(str, sys.version_info[:3]))
     assert document["cores"] >= 1
     assert document["packages"]["onnxruntime"]
-    assert document["backend"]["installed"] == ["onnx", "openvino"]
+    assert document["backend"]["installed"] == list(local_backends())
+    assert document["tensorrt"]["usable"] == ("tensorrt" in local_backends())
+    assert document["gpu"] or document["tensorrt"]["why"] == "no NVIDIA GPU: nvidia-smi finds none"
 
 
 def test_eval_prints_one_document(run, tiny, tmp_path):
