@@ -27,14 +27,13 @@ _FLOAT_CONVOLUTIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How a runtime wants its Q/DQ pairs.
+    """How a runtime wants its Q/DQ pairs: before and after every one of `ops`, in uint8 with zero points.
 
-    `ops` have their inputs quantised, and with `outputs` their outputs too. `symmetric` activations are int8 around
-    zero, others uint8 with a zero point. `seven_bits` leaves a bit of each weight unused.
+    Where it is `symmetric`: before them only, in int8 around zero, biases in float. `seven_bits` leaves a bit of each
+    weight unused.
     """
 
     ops: tuple[str, ...]
-    outputs: bool
     symmetric: bool
     seven_bits: bool
 
@@ -42,17 +41,17 @@ class Scheme:
         """As ONNX Runtime's quantiser names them."""
         if not self.symmetric:
             return {}
-        kept = [] if self.outputs else list(self.ops)
-        return {"ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": kept}
+        inputs_only = {"OpTypesToExcludeOutputQuantization": list(self.ops)}
+        return {"ActivationSymmetric": True, "QuantizeBias": False, **inputs_only}
 
 
 # Convolutions and what follows them at once: an activation that is left out keeps its input's wider range. Weights keep
 # seven bits, because with eight the 16-bit sums of processors without VNNI saturate, and scores would differ between
 # machines.
-CPU = Scheme(ops=("Conv", "Add", "Clip", "Relu"), outputs=True, symmetric=False, seven_bits=True)
+CPU = Scheme(ops=("Conv", "Add", "Clip", "Relu"), symmetric=False, seven_bits=True)
 # TensorRT knows no zero points, keeps biases in float, and fuses what follows a convolution into it where no pair of
 # Q and DQ lies between.
-TENSORRT = Scheme(ops=("Conv",), outputs=False, symmetric=True, seven_bits=False)
+TENSORRT = Scheme(ops=("Conv",), symmetric=True, seven_bits=False)
 
 
 def samples(pictures: Resized) -> Iterator[U8]:
