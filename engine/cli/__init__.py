@@ -16,6 +16,7 @@ from engine.cli.protocol import protocol
 from engine.cli.push import push
 from engine.cli.serve import serve
 from engine.cli.train import train
+from engine.cli.triton import triton
 from engine.errors import EngineError, UsageError
 
 __all__ = ["app", "main"]
@@ -37,6 +38,7 @@ app.command()(serve)
 app.command()(push)
 app.command()(bench)
 app.command()(doctor)
+app.add_typer(triton)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

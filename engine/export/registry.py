@@ -7,8 +7,11 @@ from engine.export.base import Target
 from engine.export.onnx import OnnxTarget
 from engine.export.openvino import OpenvinoTarget
 from engine.export.tensorrt import TensorrtTarget
+from engine.export.triton import TritonTarget
 
-_TARGETS: dict[str, Target] = {target.name: target for target in (OnnxTarget(), OpenvinoTarget(), TensorrtTarget())}
+_TARGETS: dict[str, Target] = {
+    target.name: target for target in (OnnxTarget(), OpenvinoTarget(), TensorrtTarget(), TritonTarget())
+}
 
 
 def get(name: str) -> Target:

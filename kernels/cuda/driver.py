@@ -83,6 +83,12 @@ class Device:
             _pycuda().memcpy_htod(memory, np.ascontiguousarray(array))
         return address, memory
 
+    def download(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Fill a C-contiguous array from memory of the device; waits for the legacy default stream."""
+        with self.current():
+            size, target = ctypes.c_size_t(array.nbytes), ctypes.c_void_p(array.ctypes.data)
+            call("cuMemcpyDtoH_v2", target, ctypes.c_uint64(address), size)
+
     def launch(self, launch: _launch.Launch, stream: int) -> None:
         """Put a kernel on a stream."""
         name, blocks, threads, shared_bytes, arguments = launch

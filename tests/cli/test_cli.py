@@ -39,7 +39,9 @@ def run(capsys):
     return run
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "eval", "protocol", "export", "serve", "push", "bench", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "eval", "protocol", "export", "serve", "push", "bench", "doctor", "triton"]
+)
 def test_every_command_explains_itself(run, command):
     done = run(command, "--help")
     assert done.returncode == 0
