@@ -74,6 +74,19 @@ class Runtime(Section, frozen=True):
     threads: NonNegative = 0
 
 
+class Triton(Section, frozen=True):
+    """The tritonserver of `runtime.backend = "triton"`.
+
+    `fallback` is the in-process backend that takes over while the server is away; with `off` frames wait for it.
+    """
+
+    url: str = "127.0.0.1:8001"
+    shared_memory: Literal["auto", "system", "cuda", "off"] = "auto"
+    in_flight: Positive = 3
+    timeout_ms: Positive = 10_000
+    fallback: Literal["off", "auto", "onnx", "openvino", "tensorrt"] = "off"
+
+
 class Metrics(Section, frozen=True):
     """Prometheus text, /healthz and /readyz on http://host:port; port 0 is off."""
 
@@ -90,6 +103,7 @@ class Config(Section, frozen=True):
     delivery: Delivery = Delivery()
     publish: Publish = Publish()
     runtime: Runtime = Runtime()
+    triton: Triton = Triton()
     metrics: Metrics = Metrics()
 
 

@@ -28,7 +28,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="engine.toml; flags override it.")] = None,
     line: Annotated[list[str] | None, typer.Option(metavar="NAME=BUNDLE", help="A line; may be repeated.")] = None,
     redis: Annotated[str | None, typer.Option(help="The server's URL, or `embedded`.")] = None,
-    backend: Annotated[str | None, typer.Option(help="auto, onnx, openvino, tensorrt.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, onnx, openvino, tensorrt, triton.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16, int8.")] = None,
     threads: Annotated[int | None, typer.Option(help="0: all cores.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus and health; 0: off.")] = None,
@@ -85,7 +85,7 @@ def open_lines(settings: Config) -> list[Watch]:
     for line in settings.line:
         place = os.path.realpath(line.bundle)
         if place not in opened:
-            opened[place] = read_and_open(line.bundle, settings.runtime, settings.batch.max_size)
+            opened[place] = read_and_open(line.bundle, settings.runtime, settings.batch.max_size, settings.triton)
         bundle, predictor = opened[place]
         manifest = bundle.manifest
         log.info("%s: %s on %s %s", line.name, manifest.model, predictor.backend, predictor.precision)

@@ -19,11 +19,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
 
+import msgspec
 import platformdirs
 
 from engine import bundle as bundles
 from engine.bundle import Bundle
-from engine.config import Runtime
+from engine.config import Runtime, Triton
 from engine.contract import Precision
 from engine.errors import BackendError, UsageError
 from engine.machine import cpu_count, cpu_name, gpu
@@ -31,14 +32,17 @@ from engine.plans import library
 from engine.serving import tensorrt
 from engine.serving.base import Predictor
 from engine.serving.detector import Detector
+from engine.serving.fallback import FallbackPredictor
 from engine.serving.network import Network
 from engine.serving.onnx import OnnxNetwork
 from engine.serving.openvino import OpenvinoNetwork
 from engine.serving.openvino import available as openvino_available
+from engine.serving.triton import TritonPredictor
 
 log = logging.getLogger(__name__)
 
 Local = Literal["onnx", "openvino", "tensorrt"]
+TRITON = Triton()  # where nothing is said of the server
 _TIMEOUT_S: Mapping[Local, int] = {"onnx": 120, "openvino": 120, "tensorrt": 900}  # a plan may have to be built first
 
 
@@ -50,15 +54,26 @@ class Choice:
     frames_per_s: Mapping[str, float]
 
 
-def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int) -> Predictor:
-    """Load a bundle on the configured backend.
+def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Triton = TRITON) -> Predictor:
+    """Load a bundle on the configured backend; a tritonserver need not be there yet.
 
     Raises BundleError where the precision was not calibrated, MissingExtraError or BackendError where the backend
     cannot be used here.
     """
     precision = choose_precision(runtime)
+    if runtime.backend == "triton":
+        return _open_triton(bundle, runtime, batch_size, triton)
     backend = choose_backend(bundle, runtime, batch_size).backend
     return open_local(bundle, backend, precision, runtime.threads)
+
+
+def _open_triton(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Triton) -> Predictor:
+    """A client of the server, with an in-process backend behind it where one is configured."""
+    server = TritonPredictor(bundle, choose_precision(runtime), triton, batch_size)
+    if triton.fallback == "off":
+        return server
+    local = open_predictor(bundle, msgspec.structs.replace(runtime, backend=triton.fallback), batch_size)
+    return FallbackPredictor(server, local)
 
 
 def choose_precision(runtime: Runtime) -> Precision:
@@ -72,7 +87,7 @@ def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
         return Choice(runtime.backend, {})  # type: ignore[arg-type]
     if runtime.backend != "auto":
         raise UsageError(
-            f"runtime.backend = {runtime.backend!r}: this release runs in-process only; "
+            f"runtime.backend = {runtime.backend!r} does not run in this process; "
             f"use 'auto', 'onnx', 'openvino' or 'tensorrt'"
         )
     candidates = local_backends()
@@ -160,7 +175,9 @@ def _remember(path: Path, rates: Mapping[str, float]) -> None:
         log.warning("%s: the measured backend speeds cannot be kept (%s)", path, error)
 
 
-def read_and_open(path: str | Path, runtime: Runtime, batch_size: int) -> tuple[Bundle, Predictor]:
+def read_and_open(
+    path: str | Path, runtime: Runtime, batch_size: int, triton: Triton = TRITON
+) -> tuple[Bundle, Predictor]:
     """Verify a bundle folder and load it."""
     bundle = bundles.read(path)
-    return bundle, open_predictor(bundle, runtime, batch_size)
+    return bundle, open_predictor(bundle, runtime, batch_size, triton)
