@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,9 @@ def export(
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="tensorrt: a plan that later versions load too, but slower.")
     ] = False,
+    device: Annotated[
+        Literal["cpu", "gpu"] | None, typer.Option(help="triton: what the server runs on; cpu if not given.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Write a bundle's network for another runtime, with a record of its tensors, thresholds and hashes."""
@@ -45,6 +48,7 @@ def export(
         data=data,
         batch=batch,
         version_compatible=version_compatible,
+        device=device,
     )
     refuse_others(options, chosen)
     document = chosen.export(options)

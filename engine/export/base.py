@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from engine import folders
 from engine.bundle import Bundle
@@ -38,9 +38,10 @@ class ExportOptions:
     data: Path | None = None
     batch: str | None = None
     version_compatible: bool = False
+    device: Literal["cpu", "gpu"] | None = None
 
 
-OF_SOME = frozenset({"data", "batch", "version_compatible"})
+OF_SOME = frozenset({"data", "batch", "version_compatible", "device"})
 
 
 class Target(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-DataType = Literal["TYPE_UINT8", "TYPE_FP32", "TYPE_BOOL"]
+DataType = Literal["TYPE_UINT8", "TYPE_FP16", "TYPE_FP32", "TYPE_BOOL"]
 
 
 @dataclass(frozen=True, slots=True)

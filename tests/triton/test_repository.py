@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 
 import msgspec
@@ -99,6 +100,14 @@ def test_a_folder_of_something_else_is_left_alone(bundle, export, tmp_path):
     with pytest.raises(UsageError, match="no Triton repository of this engine"):
         export(bundle, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def test_a_gpu_needs_the_tensorrt_whose_plans_triton_loads(bundle, export, tmp_path):
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("full TensorRT is installed here")
+    with pytest.raises(UsageError, match="needs full TensorRT, because Triton does not load the plans of TensorRT-RTX"):
+        export(bundle, tmp_path / "gpu", device="gpu")
+    assert not (tmp_path / "gpu").exists()
 
 
 @pytest.mark.parametrize("command", ["up", "status", "rollback"])
