@@ -72,6 +72,7 @@ class Runtime(Section, frozen=True):
     backend: Backend = "auto"
     precision: Literal["auto", "fp32", "int8", "fp16"] = "auto"
     threads: NonNegative = 0
+    reload_ms: NonNegative = 1_000
 
 
 class Triton(Section, frozen=True):

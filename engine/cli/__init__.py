@@ -13,6 +13,7 @@ from engine.cli.doctor import doctor
 from engine.cli.evaluate import evaluate
 from engine.cli.export import export
 from engine.cli.protocol import protocol
+from engine.cli.publish import publish, rollback
 from engine.cli.push import push
 from engine.cli.serve import serve
 from engine.cli.train import train
@@ -35,6 +36,8 @@ app.command(name="eval")(evaluate)
 app.command()(protocol)
 app.command()(export)
 app.command()(serve)
+app.command()(publish)
+app.command()(rollback)
 app.command()(push)
 app.command()(bench)
 app.command()(doctor)

@@ -32,16 +32,29 @@ class Inference:
 
     `nothing_more` says that no further frame can come until some that are in here have ended: then waiting for a
     fuller batch would be waiting for nothing. Call `poke` when that may have become true.
+
+    A frame whose model's server is away is `outdated` where its line has another model by now; `anew` begins it with
+    that one.
     """
 
     def __init__(
-        self, batcher: Batcher[Job], metrics: Metrics, health: Health, *, nothing_more: Callable[[], bool], done: Done
+        self,
+        batcher: Batcher[Job],
+        metrics: Metrics,
+        health: Health,
+        *,
+        nothing_more: Callable[[], bool],
+        done: Done,
+        outdated: Callable[[Job], bool],
+        anew: Done,
     ) -> None:
         self._batcher = batcher
         self._metrics = metrics
         self._health = health
         self._nothing_more = nothing_more
         self._done = done
+        self._outdated = outdated
+        self._anew = anew
         self._changed = threading.Condition()
         self._stopped = False
 
@@ -82,11 +95,14 @@ class Inference:
     def _run(self, jobs: list[Job]) -> bool:
         """Run a batch; where that fails, each of its frames alone, so that only the guilty ones fail.
 
-        A model server that is away fails no frame: it is waited for. False where `stop` ended the waiting.
+        A model server that is away fails no frame: it is waited for. False where the waiting ended otherwise.
         """
         error = self._predict(jobs)
         while isinstance(error, BackendAwayError):
             self._health.fails(_SIDE, error)
+            if any(map(self._outdated, jobs)):
+                self._anew(jobs)
+                return False
             if self._stopped_within(_AWAY_S):
                 return False
             error = self._predict(jobs)

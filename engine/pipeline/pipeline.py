@@ -28,6 +28,7 @@ from engine.pipeline.ledger import Ledger
 from engine.pipeline.publisher import Publisher
 from engine.pipeline.reader import Reader
 from engine.pipeline.workers import Workers
+from engine.serving.base import Predictor
 from engine.streams.base import FrameSource, OutcomeSink
 from engine.types import Delivery
 
@@ -72,7 +73,13 @@ class Pipeline:
         )
         batcher: Batcher[Job] = Batcher(config.batch.max_size, config.batch.max_wait_ms)
         self._inference = Inference(
-            batcher, metrics, self._health, nothing_more=self._nothing_more, done=self._workers.finish
+            batcher,
+            metrics,
+            self._health,
+            nothing_more=self._nothing_more,
+            done=self._workers.finish,
+            outdated=self._outdated,
+            anew=self._begin_anew,
         )
         self._keeper = Keeper(source, self._ledger, config.delivery.claim_idle_ms)
         self._reader = Reader(
@@ -123,6 +130,14 @@ class Pipeline:
         self._stopping = True
         self._reader.stop()
 
+    def swap(self, watch: Watch) -> None:
+        """Judge what a line receives from now on by another model; what has begun ends with the model it began with."""
+        self._watches[watch.line] = watch
+
+    def in_use(self, predictor: Predictor) -> bool:
+        """Whether any frame that is held here needs a model."""
+        return any(job.watch.predictor is predictor for job in self._ledger.held())
+
     def _metrics_server(self) -> MetricsServer:
         where = self._config.metrics
         return MetricsServer(
@@ -163,6 +178,13 @@ class Pipeline:
 
     def _nothing_more(self) -> bool:
         return not self._reader.open and not self._workers.decoding
+
+    def _outdated(self, job: Job) -> bool:
+        return self._watches[job.watch.line] is not job.watch
+
+    def _begin_anew(self, jobs: Sequence[Job]) -> None:
+        self._ledger.end(jobs)
+        self._admit([job.delivery for job in jobs])
 
     def _admit(self, deliveries: Sequence[Delivery]) -> None:
         now_s = time.monotonic()

@@ -40,7 +40,21 @@ def run(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "eval", "protocol", "export", "serve", "push", "bench", "doctor", "triton"]
+    "command",
+    [
+        "demo",
+        "train",
+        "eval",
+        "protocol",
+        "export",
+        "serve",
+        "push",
+        "bench",
+        "doctor",
+        "triton",
+        "publish",
+        "rollback",
+    ],
 )
 def test_every_command_explains_itself(run, command):
     done = run(command, "--help")
@@ -147,6 +161,7 @@ def test_serve_says_ready_works_and_stops_cleanly(tiny, tmp_path):
                 line = process.stderr.readline()
                 assert line, log
                 log += line
+            process.send_signal(signal.SIGHUP)  # looks for new bundles, and finds none
             png = cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))[1].tobytes()
             for name in ("one", "two"):
                 for _ in range(20):

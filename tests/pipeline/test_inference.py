@@ -31,11 +31,28 @@ class AwayPredictor(ConstantPredictor):
         return super().predict(images)
 
 
+class Done(list):
+    """The batches that are done; what is begun anew once it is outdated."""
+
+    def __init__(self):
+        super().__init__()
+        self.outdated = False
+        self.anew = []
+
+
 @pytest.fixture
 def started(make_watch):
     """An inference with one frame in it, its predictor, its health, and the batches that are done."""
-    predictor, health, done = AwayPredictor(), Health(), []
-    inference = Inference(Batcher(1, 0), Metrics(), health, nothing_more=lambda: True, done=done.append)
+    predictor, health, done = AwayPredictor(), Health(), Done()
+    inference = Inference(
+        Batcher(1, 0),
+        Metrics(),
+        health,
+        nothing_more=lambda: True,
+        done=done.append,
+        outdated=lambda job: done.outdated,
+        anew=done.anew.extend,
+    )
     job = Job(Delivery("line1", "1-0", 1, b"", b""), make_watch(predictor=predictor), 0.0)
     job.image = np.full((32, 32, 3), 51, np.uint8)
     inference.put(job)
@@ -62,4 +79,13 @@ def test_a_stop_ends_the_waiting_and_the_frame_is_nobody_s(started, wait_until):
     inference, _, health, done = started
     wait_until(lambda: health.trouble_s() > 0)
     inference.stop()
+    assert not done
+
+
+def test_a_frame_whose_line_has_another_model_by_now_is_begun_anew(started, wait_until):
+    _, _, health, done = started
+    wait_until(lambda: health.trouble_s() > 0)
+    done.outdated = True
+    wait_until(lambda: done.anew)
+    assert [job.delivery.entry for job in done.anew] == ["1-0"]
     assert not done
