@@ -16,10 +16,11 @@ install: $(STAMP)  ## make .venv with everything that `make test` and `make demo
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(VENV)/bin/python pyproject.toml constraints.txt kernels/CMakeLists.txt $(wildcard kernels/csrc/* kernels/csrc/cpu/* kernels/csrc/cuda/*)
+$(STAMP): $(VENV)/bin/python pyproject.toml constraints.txt model_repository/server.txt kernels/CMakeLists.txt $(wildcard kernels/csrc/* kernels/csrc/cpu/* kernels/csrc/cuda/*)
 	$(PIP) install --quiet -c constraints.txt scikit-build-core nanobind cmake ninja
 	$(PIP) install --quiet -c constraints.txt torch
 	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e '.[demo,dev]'
+	$(PIP) install --quiet --no-deps --require-hashes -r model_repository/server.txt
 	@touch $@
 
 demo: install  ## train on real pictures, serve a live stream, write a report (no GPU, no server needed)

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one go and within ten minutes: build, check, sanitize, time. Writes to OUT (default
-# benchmarks/results): results as JSON, logs beside them.
+# Everything that needs a GPU, in one go: build, check, sanitize and time the kernels, then the plans of whole detectors.
+# Writes to OUT (default benchmarks/results): results as JSON, logs beside them. STEPS chooses (default: all, at most
+# half an hour; `STEPS="install build tests bench"` are ten minutes), LIMIT_S ends it earlier.
 #
 # The machine needs python3 with torch (CUDA) and cupy, nvcc, g++ and cmake, and no network. What else is needed comes
 # from WHEELS (default .whl), files that a machine with a network downloads for the other's Python:
 #
 #   python3 -m pip download --no-deps --only-binary :all: --python-version 3.12 -d .whl \
-#     pytools siphash24 platformdirs msgspec typing-extensions
+#     pytools siphash24 platformdirs msgspec typing-extensions \
+#     onnx onnxruntime flatbuffers protobuf ml-dtypes packaging safetensors psutil \
+#     tensorrt-rtx tensorrt-rtx-cu13 tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings  # or tensorrt's own packages
 #   python3 -m pip download --no-deps --no-build-isolation --no-binary pycuda -d .whl pycuda  # setuptools, numpy are there
+#
+# and detectors from BUNDLES (default .bundles), which a machine without a GPU makes: python -m benchmarks.gpu_bundles
 #
 # Exits 0 when everything passed; a step that fails does not keep the next ones from running.
 set -uo pipefail
@@ -16,6 +21,8 @@ cd "$(dirname "$0")/.." || exit
 CHECKOUT=$PWD
 OUT=$(realpath -m "${OUT:-benchmarks/results}")
 WHEELS=$(realpath -m "${WHEELS:-.whl}")
+BUNDLES=$(realpath -m "${BUNDLES:-.bundles}")
+STEPS=${STEPS:-install build tests bench plans memcheck racecheck}
 SITE=${SITE:-$(mktemp -d)/site}
 PYTHON=${PYTHON:-python3}
 CUDA=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")")
@@ -28,7 +35,12 @@ export LIBRARY_PATH="$CUDA/lib64/stubs:/usr/local/nvidia/lib64:${LIBRARY_PATH:-}
 mkdir -p "$OUT" "$SITE"
 
 failed=()
-LIMIT_S=570
+LIMIT_S=${LIMIT_S:-1800}
+
+# wanted NAME: whether STEPS has it.
+wanted() {
+  [[ " $STEPS " == *" $1 "* ]]
+}
 
 # step NAME SECONDS COMMAND...: run with a limit, and within that of the whole script; keep the log, show its end.
 step() {
@@ -90,19 +102,36 @@ bench() {
   cd "$SITE" && "$PYTHON" -m benchmarks.bench_cuda --out "$OUT"
 }
 
-export -f install_pycuda install_all build_kernels run_tests sanitize bench
+# A bundle's plans: built, their scores compared with ONNX Runtime's, timed from the host and back.
+bench_plans() {
+  cd "$SITE" && "$PYTHON" -m benchmarks.bench_plans "$1" --out "$OUT"
+}
+
+export -f install_pycuda install_all build_kernels run_tests sanitize bench bench_plans
 export OUT SITE WHEELS PYTHON CHECKOUT
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || {
   echo "gpu.sh: expected an NVIDIA GPU, nvidia-smi finds none; run it on a GPU machine" >&2
   exit 2
 }
-step install 240 bash -c install_all
-step build 150 bash -c build_kernels
-step tests 120 bash -c run_tests
-LINES_SHOWN=70 step bench 200 bash -c bench
-step memcheck 120 bash -c 'sanitize memcheck'
-step racecheck 120 bash -c 'sanitize racecheck'
+if wanted install; then step install 240 bash -c install_all; fi
+if wanted build; then step build 150 bash -c build_kernels; fi
+if wanted tests; then step tests 120 bash -c run_tests; fi
+if wanted bench; then LINES_SHOWN=70 step bench 200 bash -c bench; fi
+if wanted plans; then
+  found=("$BUNDLES"/*/bundle.json)
+  if [ -f "${found[0]}" ]; then
+    for bundle in "${found[@]}"; do
+      folder=$(dirname "$bundle")
+      LINES_SHOWN=20 step "plans-$(basename "$folder")" 400 bash -c 'bench_plans "$1"' bench "$folder"
+    done
+  else
+    echo "== plans: FAILED, no bundle in $BUNDLES; make some with python -m benchmarks.gpu_bundles --out FOLDER"
+    failed+=(plans)
+  fi
+fi
+if wanted memcheck; then step memcheck 120 bash -c 'sanitize memcheck'; fi
+if wanted racecheck; then step racecheck 120 bash -c 'sanitize racecheck'; fi
 
 if [ ${#failed[@]} -gt 0 ]; then
   echo "failed: ${failed[*]}; logs are in $OUT"

@@ -7,9 +7,6 @@ Writing is atomic: a bundle appears whole or not at all.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ from typing import cast
 
 import msgspec
 
+from engine import folders
 from engine.contract import MANIFEST_NAME, SCHEMA_VERSION, Executable, File, Manifest, Precision
 from engine.errors import BundleError
 
@@ -72,16 +70,10 @@ def writing(path: str | Path) -> Iterator[Path]:
     Raises BundleError when `path` exists and is not a bundle, so that no other folder is ever replaced.
     """
     target = Path(path).resolve()
-    if not _replaceable(target):
+    if not folders.replaceable(target, MANIFEST_NAME):
         raise BundleError(f"{target}: exists and is not a bundle; choose another --out, or remove it first")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with folders.appearing(target) as scratch:
         yield scratch
-        scratch.chmod(0o755)
-        _replace(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -145,21 +137,3 @@ def _verify(folder: Path, file: File) -> None:
             f"{path}: SHA-256 is {got[:12]}..., bundle.json says {file.sha256[:12]}...; "
             f"the file is damaged or was changed: copy the bundle again"
         )
-
-
-def _replaceable(target: Path) -> bool:
-    """Whether nothing but an old bundle or an empty folder is in the way."""
-    if not target.exists() or (target / MANIFEST_NAME).is_file():
-        return True
-    return target.is_dir() and not any(target.iterdir())
-
-
-def _replace(scratch: Path, target: Path) -> None:
-    """Put `scratch` in the place of `target`; the old bundle stays whole until the new one is complete."""
-    if not target.exists():
-        os.rename(scratch, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    os.rename(target, old / "bundle")
-    os.rename(scratch, target)
-    shutil.rmtree(old)

@@ -72,6 +72,20 @@ class Runtime(Section, frozen=True):
     backend: Backend = "auto"
     precision: Literal["auto", "fp32", "int8", "fp16"] = "auto"
     threads: NonNegative = 0
+    reload_ms: NonNegative = 1_000
+
+
+class Triton(Section, frozen=True):
+    """The tritonserver of `runtime.backend = "triton"`.
+
+    `fallback` is the in-process backend that takes over while the server is away; with `off` frames wait for it.
+    """
+
+    url: str = "127.0.0.1:8001"
+    shared_memory: Literal["auto", "system", "cuda", "off"] = "auto"
+    in_flight: Positive = 3
+    timeout_ms: Positive = 10_000
+    fallback: Literal["off", "auto", "onnx", "openvino", "tensorrt"] = "off"
 
 
 class Metrics(Section, frozen=True):
@@ -90,6 +104,7 @@ class Config(Section, frozen=True):
     delivery: Delivery = Delivery()
     publish: Publish = Publish()
     runtime: Runtime = Runtime()
+    triton: Triton = Triton()
     metrics: Metrics = Metrics()
 
 

@@ -23,6 +23,16 @@ POSITIONS_NAME = "positions"  # (N, h, w, 2) float32, where features are aligned
 GRID_NAME = "grid"  # (N, h, w) float32 distances
 SCORE_NAME = "score"  # (N,) float32 raw scores, where the picture's is not the maximum of its smoothed map
 
+# Triton (KServe v2): the whole bundle is the model DETECTOR, each member the model of its method's name.
+DETECTOR_MODEL = "detector"
+TRITON_IMAGE = "IMAGE"  # (N, H, W, 3) uint8 RGB, H and W the bundle's
+RAW_SCORE = "raw_score"  # (N, 1) float32
+RAW_MAP = "raw_map"  # (N, H, W) float32, of members
+PRED_SCORE = "pred_score"  # (N, 1) float32, calibrated
+PRED_LABEL = "pred_label"  # (N, 1) bool
+ANOMALY_MAP = "anomaly_map"  # (N, H, W) float32, calibrated
+PRED_MASK = "pred_mask"  # (N, H, W) uint8, 0 or 255
+
 Precision = Literal["fp32", "fp16", "int8"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]

@@ -15,8 +15,9 @@
     |-- StreamError                Redis: refused, wrong type, gone
     |   `-- AwayError              the server cannot be reached now: wait and try again
     `-- BackendError               a runtime that cannot load or run a model
+        `-- BackendAwayError       a model server that cannot be reached now: wait and try again
 
-Foreign errors (redis-py, OpenCV, ONNX Runtime, OpenVINO) are translated into these where they enter.
+Foreign errors (redis-py, OpenCV, ONNX Runtime, OpenVINO, tritonclient) are translated into these where they enter.
 """
 
 from __future__ import annotations
@@ -98,3 +99,7 @@ class AwayError(StreamError):
 
 class BackendError(EngineError):
     """A runtime that cannot load or run a model."""
+
+
+class BackendAwayError(BackendError):
+    """A model server that cannot be reached now, or does not serve the bundle yet; nothing is wrong with the frame."""

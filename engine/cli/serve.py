@@ -17,8 +17,8 @@ from engine.cli import console
 from engine.config import Config
 from engine.errors import UsageError
 from engine.metrics import ELSEWHERE, Metrics
-from engine.pipeline import Pipeline, Watch
-from engine.serving.select import choose_precision, read_and_open
+from engine.pipeline import Pipeline, lines
+from engine.pipeline.reload import Reloader
 from engine.streams.redis import connect
 
 log = logging.getLogger("engine.serve")
@@ -28,40 +28,42 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="engine.toml; flags override it.")] = None,
     line: Annotated[list[str] | None, typer.Option(metavar="NAME=BUNDLE", help="A line; may be repeated.")] = None,
     redis: Annotated[str | None, typer.Option(help="The server's URL, or `embedded`.")] = None,
-    backend: Annotated[str | None, typer.Option(help="auto, onnx, openvino.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, int8.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, onnx, openvino, tensorrt, triton.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16, int8.")] = None,
     threads: Annotated[int | None, typer.Option(help="0: all cores.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus and health; 0: off.")] = None,
     json: Annotated[bool, typer.Option("--json", help="At the end, one JSON document on stdout.")] = False,
 ) -> None:
-    """Watch lines until SIGTERM or Ctrl-C, then finish what was begun and exit 0."""
+    """Watch lines until SIGTERM or Ctrl-C, then finish what was begun and exit 0. SIGHUP looks for new bundles."""
     console.start_logging()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while models load, nothing is held
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # and nothing older is there to be replaced
     overrides: dict[str, dict[str, Any]] = {
         "redis": {"url": redis},
         "runtime": {"backend": backend, "precision": precision, "threads": threads},
         "metrics": {"port": metrics_port},
     }
     settings = load(config, line or (), overrides)
-    watches = open_lines(settings)
+    loaded = lines.load_all(settings)
+    watches = [watch for one in loaded for watch in one.watches(settings)]
     metrics = Metrics()
     with connect(settings) as streams:
         pipeline = Pipeline(streams.source, streams.sink, watches, settings, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: pipeline.stop())
         log.info("watching %s at %s", ", ".join(watch.line for watch in watches), streams.url)
-        pipeline.run()
-    for predictor in {id(watch.predictor): watch.predictor for watch in watches}.values():  # lines may share one
-        predictor.close()
+        with Reloader(loaded, settings, pipeline) as reloader:
+            signal.signal(signal.SIGHUP, lambda *_: reloader.look())
+            pipeline.run()
     if json:
-        console.print_json(_report(metrics, watches))
+        console.print_json(_report(metrics, settings))
 
 
-def _report(metrics: Metrics, watches: Sequence[Watch]) -> dict[str, Any]:
+def _report(metrics: Metrics, settings: Config) -> dict[str, Any]:
     """What was done: frames that ended here, in all and of each line by outcome."""
     outcomes = metrics.outcomes()
-    lines = {watch.line: outcomes.get(watch.line, {}) for watch in watches}
-    return {"frames": sum(n for line in lines.values() for how, n in line.items() if how != ELSEWHERE), "lines": lines}
+    ends = {line.name: outcomes.get(line.name, {}) for line in settings.line}
+    return {"frames": sum(n for line in ends.values() for how, n in line.items() if how != ELSEWHERE), "lines": ends}
 
 
 def load(path: Path | None, lines: Sequence[str], overrides: dict[str, dict[str, Any]]) -> Config:
@@ -76,31 +78,6 @@ def load(path: Path | None, lines: Sequence[str], overrides: dict[str, dict[str,
     if "line" not in document:
         raise UsageError("engine serve: no line to watch; give --config FILE or --line NAME=BUNDLE")
     return configs.parse(document, where=path or Path("(flags)"))
-
-
-def open_lines(settings: Config) -> list[Watch]:
-    """Load every line's bundle; lines with the same bundle share its model and its batches."""
-    opened: dict[str, Any] = {}
-    watches = []
-    for line in settings.line:
-        place = os.path.realpath(line.bundle)
-        if place not in opened:
-            opened[place] = read_and_open(line.bundle, settings.runtime, settings.batch.max_size)
-        bundle, predictor = opened[place]
-        manifest = bundle.manifest
-        log.info("%s: %s on %s %s", line.name, manifest.model, predictor.backend, predictor.precision)
-        watches.append(
-            Watch(
-                line=line.name,
-                model=manifest.model,
-                method=manifest.method,
-                predictor=predictor,
-                calibration=bundle.executable(choose_precision(settings.runtime)).calibration,
-                height=manifest.input.height,
-                width=manifest.input.width,
-            )
-        )
-    return watches
 
 
 def _line(text: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Whether frames are being read and results accepted; every change is logged once."""
+"""Whether frames are being read, judged and published; every change is logged once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import threading
 import time
 from collections.abc import Mapping
 
-from engine.errors import AwayError, StreamError
+from engine.errors import AwayError, BackendAwayError, EngineError, StreamError
 
 log = logging.getLogger(__name__)
 
 
 class Health:
-    """The troubles of the reading and of the publishing side, and of their single lines; ready while there are none.
+    """The troubles of reading, publishing (of their single lines too) and inference; ready while there are none.
 
     That the server is away is one trouble however many sides notice it; what it refuses is told line by line.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._troubles: dict[str, StreamError] = {}
+        self._troubles: dict[str, EngineError] = {}
         self._since_s: dict[str, float] = {}
         self._began = False
 
@@ -45,7 +45,7 @@ class Health:
         """Whether a read has ever succeeded."""
         return self._began
 
-    def fails(self, side: str, error: StreamError) -> None:
+    def fails(self, side: str, error: EngineError) -> None:
         """A side cannot work now."""
         away = isinstance(error, AwayError)
         with self._lock:
@@ -53,7 +53,8 @@ class Health:
             self._troubles[side] = error
             self._since_s.setdefault(side, time.monotonic())
         if not known:
-            what = "waiting for the server" if away else "the server refuses, frames stay pending"
+            waiting = away or isinstance(error, BackendAwayError)
+            what = "waiting for the server" if waiting else "the server refuses, frames stay pending"
             log.error("%s (%s): %s", what, side, error)
 
     def works(self, side: str) -> None:

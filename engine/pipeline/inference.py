@@ -10,13 +10,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from engine.batcher import Batcher
-from engine.errors import InferenceError
+from engine.errors import BackendAwayError, InferenceError
 from engine.metrics import Metrics
+from engine.pipeline.health import Health
 from engine.pipeline.job import Job
 from engine.serving.base import RawBatch
 from engine.types import U8
 
 log = logging.getLogger(__name__)
+
+_SIDE = "inference"
+_AWAY_S = 0.2
 
 Done = Callable[[Sequence[Job]], None]
 
@@ -28,15 +32,29 @@ class Inference:
 
     `nothing_more` says that no further frame can come until some that are in here have ended: then waiting for a
     fuller batch would be waiting for nothing. Call `poke` when that may have become true.
+
+    A frame whose model's server is away is `outdated` where its line has another model by now; `anew` begins it with
+    that one.
     """
 
     def __init__(
-        self, batcher: Batcher[Job], metrics: Metrics, *, nothing_more: Callable[[], bool], done: Done
+        self,
+        batcher: Batcher[Job],
+        metrics: Metrics,
+        health: Health,
+        *,
+        nothing_more: Callable[[], bool],
+        done: Done,
+        outdated: Callable[[Job], bool],
+        anew: Done,
     ) -> None:
         self._batcher = batcher
         self._metrics = metrics
+        self._health = health
         self._nothing_more = nothing_more
         self._done = done
+        self._outdated = outdated
+        self._anew = anew
         self._changed = threading.Condition()
         self._stopped = False
 
@@ -60,8 +78,8 @@ class Inference:
     def loop(self) -> None:
         """Run batches until `stop`."""
         while (jobs := self._next()) is not None:
-            self._run(jobs)
-            self._done(jobs)
+            if self._run(jobs):
+                self._done(jobs)
 
     def _next(self) -> list[Job] | None:
         with self._changed:
@@ -74,20 +92,35 @@ class Inference:
                 self._changed.wait(None if due_ms is None else max(0.0, due_ms - now_ms) / 1e3)
             return None
 
-    def _run(self, jobs: list[Job]) -> None:
-        """Run a batch; where that fails, each of its frames alone, so that only the guilty ones fail."""
+    def _run(self, jobs: list[Job]) -> bool:
+        """Run a batch; where that fails, each of its frames alone, so that only the guilty ones fail.
+
+        A model server that is away fails no frame: it is waited for. False where the waiting ended otherwise.
+        """
         error = self._predict(jobs)
+        while isinstance(error, BackendAwayError):
+            self._health.fails(_SIDE, error)
+            if any(map(self._outdated, jobs)):
+                self._anew(jobs)
+                return False
+            if self._stopped_within(_AWAY_S):
+                return False
+            error = self._predict(jobs)
+        self._health.works(_SIDE)
         if error is None:
-            return
+            return True
         if len(jobs) > 1:
             log.warning(
                 "%s failed on a batch of %d, trying each frame alone: %s", jobs[0].watch.model, len(jobs), error
             )
-            for job in jobs:
-                self._run([job])
-            return
+            return all(self._run([job]) for job in jobs)
         log.error("%s %s: the model failed on this frame alone: %s", *jobs[0].key, error)
         jobs[0].fail(InferenceError(f"{jobs[0].watch.model}: {type(error).__name__}: {error}"))
+        return True
+
+    def _stopped_within(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._stopped, seconds)
 
     def _predict(self, jobs: list[Job]) -> Exception | None:
         started_s = time.perf_counter()

@@ -28,13 +28,14 @@ from engine.pipeline.ledger import Ledger
 from engine.pipeline.publisher import Publisher
 from engine.pipeline.reader import Reader
 from engine.pipeline.workers import Workers
+from engine.serving.base import Predictor
 from engine.streams.base import FrameSource, OutcomeSink
 from engine.types import Delivery
 
 log = logging.getLogger(__name__)
 
-_BATCHES_HELD = 5  # full batches of every line: two in the model, one before it, one behind it, one being read
 _BATCHES_RUN = 2  # at a time: their serial parts overlap
+_BATCHES_BESIDE = 3  # full batches of every line besides: one before the model, one behind it, one being read
 _MIN_HELD = 64
 _MAX_HELD = 1024
 _HELD_BYTES = 256 << 20
@@ -59,7 +60,7 @@ class Pipeline:
         self._health = Health()
         self._failure: Exception | None = None
         self._stopping = False
-        held_frames = _held_frames(config.batch.max_size, len(watches))
+        held_frames = _held_frames(config, len(watches))
         self._ledger = Ledger(held_frames, _HELD_BYTES, config.delivery.max_frame_bytes)
         self._workers = Workers(decode=self._decode, decoded=self._decoded, finish=self._finish)
         self._publisher = Publisher(
@@ -71,7 +72,15 @@ class Pipeline:
             over=self._over,
         )
         batcher: Batcher[Job] = Batcher(config.batch.max_size, config.batch.max_wait_ms)
-        self._inference = Inference(batcher, metrics, nothing_more=self._nothing_more, done=self._workers.finish)
+        self._inference = Inference(
+            batcher,
+            metrics,
+            self._health,
+            nothing_more=self._nothing_more,
+            done=self._workers.finish,
+            outdated=self._outdated,
+            anew=self._begin_anew,
+        )
         self._keeper = Keeper(source, self._ledger, config.delivery.claim_idle_ms)
         self._reader = Reader(
             source,
@@ -100,7 +109,7 @@ class Pipeline:
         Raises StreamError where the server refuses from the start. A server that is away is waited for.
         """
         loops: list[Callable[[], None]] = [self._publisher.loop, self._keeper.loop]
-        loops += [self._inference.loop] * _BATCHES_RUN
+        loops += [self._inference.loop] * _batches_run(self._config)
         loops += [self._workers.loop] * min(_MAX_WORKERS, cpu_count())
         cv2.setNumThreads(1)  # the workers share the cores among pictures already
         threads = [threading.Thread(target=self._guard, args=(loop,), name=_name(loop), daemon=True) for loop in loops]
@@ -120,6 +129,14 @@ class Pipeline:
         """Finish what has been begun, hand the rest back, and let `run` return."""
         self._stopping = True
         self._reader.stop()
+
+    def swap(self, watch: Watch) -> None:
+        """Judge what a line receives from now on by another model; what has begun ends with the model it began with."""
+        self._watches[watch.line] = watch
+
+    def in_use(self, predictor: Predictor) -> bool:
+        """Whether any frame that is held here needs a model."""
+        return any(job.watch.predictor is predictor for job in self._ledger.held())
 
     def _metrics_server(self) -> MetricsServer:
         where = self._config.metrics
@@ -161,6 +178,13 @@ class Pipeline:
 
     def _nothing_more(self) -> bool:
         return not self._reader.open and not self._workers.decoding
+
+    def _outdated(self, job: Job) -> bool:
+        return self._watches[job.watch.line] is not job.watch
+
+    def _begin_anew(self, jobs: Sequence[Job]) -> None:
+        self._ledger.end(jobs)
+        self._admit([job.delivery for job in jobs])
 
     def _admit(self, deliveries: Sequence[Delivery]) -> None:
         now_s = time.monotonic()
@@ -244,8 +268,14 @@ class Pipeline:
             self._admit([job.again])
 
 
-def _held_frames(max_size: int, lines: int) -> int:
-    wanted = _BATCHES_HELD * max_size * lines
+def _batches_run(config: Config) -> int:
+    """How many batches are in the model at a time."""
+    return config.triton.in_flight if config.runtime.backend == "triton" else _BATCHES_RUN
+
+
+def _held_frames(config: Config, lines: int) -> int:
+    max_size = config.batch.max_size
+    wanted = (_batches_run(config) + _BATCHES_BESIDE) * max_size * lines
     return max(2 * max_size, min(max(wanted, _MIN_HELD), _MAX_HELD))
 
 

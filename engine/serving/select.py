@@ -19,26 +19,31 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
 
+import msgspec
 import platformdirs
 
 from engine import bundle as bundles
 from engine.bundle import Bundle
-from engine.config import Runtime
+from engine.config import Runtime, Triton
 from engine.contract import Precision
 from engine.errors import BackendError, UsageError
-from engine.machine import cpu_count, cpu_name
+from engine.machine import cpu_count, cpu_name, gpu
+from engine.plans import library
+from engine.serving import tensorrt
 from engine.serving.base import Predictor
 from engine.serving.detector import Detector
+from engine.serving.fallback import FallbackPredictor
 from engine.serving.network import Network
 from engine.serving.onnx import OnnxNetwork
 from engine.serving.openvino import OpenvinoNetwork
 from engine.serving.openvino import available as openvino_available
+from engine.serving.triton import TritonPredictor
 
 log = logging.getLogger(__name__)
 
-Local = Literal["onnx", "openvino"]
-_PACKAGES: Mapping[Local, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
-_TIMEOUT_S = 120
+Local = Literal["onnx", "openvino", "tensorrt"]
+TRITON = Triton()  # where nothing is said of the server
+_TIMEOUT_S: Mapping[Local, int] = {"onnx": 120, "openvino": 120, "tensorrt": 900}  # a plan may have to be built first
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +54,26 @@ class Choice:
     frames_per_s: Mapping[str, float]
 
 
-def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int) -> Predictor:
-    """Load a bundle on the configured backend.
+def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Triton = TRITON) -> Predictor:
+    """Load a bundle on the configured backend; a tritonserver need not be there yet.
 
     Raises BundleError where the precision was not calibrated, MissingExtraError or BackendError where the backend
     cannot be used here.
     """
     precision = choose_precision(runtime)
+    if runtime.backend == "triton":
+        return _open_triton(bundle, runtime, batch_size, triton)
     backend = choose_backend(bundle, runtime, batch_size).backend
     return open_local(bundle, backend, precision, runtime.threads)
+
+
+def _open_triton(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Triton) -> Predictor:
+    """A client of the server, with an in-process backend behind it where one is configured."""
+    server = TritonPredictor(bundle, choose_precision(runtime), triton, batch_size)
+    if triton.fallback == "off":
+        return server
+    local = open_predictor(bundle, msgspec.structs.replace(runtime, backend=triton.fallback), batch_size)
+    return FallbackPredictor(server, local)
 
 
 def choose_precision(runtime: Runtime) -> Precision:
@@ -71,8 +87,8 @@ def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
         return Choice(runtime.backend, {})  # type: ignore[arg-type]
     if runtime.backend != "auto":
         raise UsageError(
-            f"runtime.backend = {runtime.backend!r}: this release runs in-process on the CPU only; "
-            f"use 'auto', 'onnx' or 'openvino'"
+            f"runtime.backend = {runtime.backend!r} does not run in this process; "
+            f"use 'auto', 'onnx', 'openvino' or 'tensorrt'"
         )
     candidates = local_backends()
     if len(candidates) == 1:
@@ -82,12 +98,19 @@ def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
 
 
 def local_backends() -> tuple[Local, ...]:
-    """The in-process backends installed here."""
-    return ("onnx", "openvino") if openvino_available() else ("onnx",)
+    """The in-process backends that are installed and can run here."""
+    usable: dict[Local, bool] = {
+        "onnx": True,
+        "openvino": openvino_available(),
+        "tensorrt": tensorrt.why_not() is None,
+    }
+    return tuple(name for name, can in usable.items() if can)
 
 
-def open_local(bundle: Bundle, backend: Local, precision: Precision, threads: int) -> Detector:
+def open_local(bundle: Bundle, backend: Local, precision: Precision, threads: int) -> Predictor:
     """Load a bundle on a named in-process backend."""
+    if backend == "tensorrt":
+        return tensorrt.open_detector(bundle, precision)
     path = bundle.file(bundle.executable(precision).network)
     network: Network = OnnxNetwork(path, threads) if backend == "onnx" else OpenvinoNetwork(path, threads)
     return Detector(bundle, precision, network, threads)
@@ -112,10 +135,17 @@ def _cached_rates(
 
 def _key(bundle: Bundle, precision: Precision, candidates: tuple[Local, ...], threads: int, batch_size: int) -> str:
     """What the measured rates depend on, as a file name."""
-    versions = [f"{name}={metadata.version(_PACKAGES[name])}" for name in candidates]
+    versions = [f"{name}={_version(name)}" for name in candidates]
     network = bundle.executable(precision).network.sha256
-    parts = [network, precision, *versions, cpu_name(), str(cpu_count()), str(threads), str(batch_size)]
+    parts = [network, precision, *versions, cpu_name(), str(cpu_count()), str(gpu()), str(threads), str(batch_size)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _version(backend: Local) -> str:
+    if backend == "tensorrt":
+        found = library.find()
+        return f"{found.name} {found.version}"
+    return metadata.version("onnxruntime" if backend == "onnx" else backend)
 
 
 def _measure(bundle: Bundle, precision: Precision, backend: Local, threads: int, batch_size: int) -> float:
@@ -123,9 +153,9 @@ def _measure(bundle: Bundle, precision: Precision, backend: Local, threads: int,
     command = [sys.executable, "-m", "engine.serving.timing", str(bundle.path), precision, backend]
     command += [str(threads), str(batch_size)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S[backend], check=False)
     except subprocess.TimeoutExpired:
-        log.warning("backend %s: no answer for %d s on %s", backend, _TIMEOUT_S, bundle.path)
+        log.warning("backend %s: no answer for %d s on %s", backend, _TIMEOUT_S[backend], bundle.path)
         return 0.0
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -145,7 +175,9 @@ def _remember(path: Path, rates: Mapping[str, float]) -> None:
         log.warning("%s: the measured backend speeds cannot be kept (%s)", path, error)
 
 
-def read_and_open(path: str | Path, runtime: Runtime, batch_size: int) -> tuple[Bundle, Predictor]:
+def read_and_open(
+    path: str | Path, runtime: Runtime, batch_size: int, triton: Triton = TRITON
+) -> tuple[Bundle, Predictor]:
     """Verify a bundle folder and load it."""
     bundle = bundles.read(path)
-    return bundle, open_predictor(bundle, runtime, batch_size)
+    return bundle, open_predictor(bundle, runtime, batch_size, triton)

@@ -64,12 +64,30 @@ class Device:
         with self.current():
             return gpuarray.empty(shape, np.float32)
 
+    def allocate(self, size_bytes: int) -> tuple[int, object]:
+        """Memory, on a boundary of 256 bytes: its address, and what owns it."""
+        with self.current():
+            memory = _pycuda().mem_alloc(max(size_bytes, 1))
+        return int(memory), memory
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array of the host that the device copies to and from by itself."""
+        with self.current():
+            array: npt.NDArray[Any] = _pycuda().pagelocked_empty(shape, dtype)
+        return array
+
     def upload(self, array: npt.NDArray[Any]) -> tuple[int, object]:
         """A copy of an array: its address, and what owns it."""
+        address, memory = self.allocate(array.nbytes)
         with self.current():
-            memory = _pycuda().mem_alloc(max(array.nbytes, 1))
             _pycuda().memcpy_htod(memory, np.ascontiguousarray(array))
-        return int(memory), memory
+        return address, memory
+
+    def download(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Fill a C-contiguous array from memory of the device; waits for the legacy default stream."""
+        with self.current():
+            size, target = ctypes.c_size_t(array.nbytes), ctypes.c_void_p(array.ctypes.data)
+            call("cuMemcpyDtoH_v2", target, ctypes.c_uint64(address), size)
 
     def launch(self, launch: _launch.Launch, stream: int) -> None:
         """Put a kernel on a stream."""
@@ -81,19 +99,19 @@ class Device:
         )
         shape = (blocks, 1, 1, threads, 1, 1, shared_bytes)
         with self.current():
-            _call("cuLaunchKernel", self._function(name), *shape, ctypes.c_void_p(stream), None, extra)
+            call("cuLaunchKernel", self._function(name), *shape, ctypes.c_void_p(stream), None, extra)
 
     def zero(self, address: int, shape: tuple[int, ...], stream: int) -> None:
         """Put zeros into a float32 array, on a stream."""
         count = ctypes.c_size_t(math.prod(shape))
         with self.current():
-            _call("cuMemsetD32Async", ctypes.c_uint64(address), ctypes.c_uint(0), count, ctypes.c_void_p(stream))
+            call("cuMemsetD32Async", ctypes.c_uint64(address), ctypes.c_uint(0), count, ctypes.c_void_p(stream))
 
     def _function(self, name: str) -> ctypes.c_void_p:
         if name not in self._functions:
             function = ctypes.c_void_p()
-            _call("cuModuleGetFunction", ctypes.byref(function), self._module, name.encode())
-            _call("cuFuncSetAttribute", function, _FUNCTION_SHARED, self.shared_per_block)
+            call("cuModuleGetFunction", ctypes.byref(function), self._module, name.encode())
+            call("cuFuncSetAttribute", function, _FUNCTION_SHARED, self.shared_per_block)
             self._functions[name] = function
         return self._functions[name]
 
@@ -103,7 +121,7 @@ def device_of(address: int) -> Device:
     _pycuda()  # opens the driver
     ordinal = ctypes.c_int()
     if address:
-        _call("cuPointerGetAttribute", ctypes.byref(ordinal), _POINTER_ORDINAL, ctypes.c_uint64(address))
+        call("cuPointerGetAttribute", ctypes.byref(ordinal), _POINTER_ORDINAL, ctypes.c_uint64(address))
     return Device.of(ordinal.value)
 
 
@@ -134,11 +152,12 @@ def _libcuda() -> ctypes.CDLL:
 
 def _load(binary: bytes) -> ctypes.c_void_p:
     module = ctypes.c_void_p()
-    _call("cuModuleLoadData", ctypes.byref(module), binary)
+    call("cuModuleLoadData", ctypes.byref(module), binary)
     return module
 
 
-def _call(function: str, *arguments: object) -> None:
+def call(function: str, *arguments: object) -> None:
+    """Call the driver; raises KernelError in its words where it refuses."""
     status = getattr(_libcuda(), function)(*arguments)
     if status:
         text = ctypes.c_char_p()

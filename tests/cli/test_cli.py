@@ -13,6 +13,7 @@ import pytest
 
 from engine.cli import main
 from engine.codec import encode_frame
+from engine.serving.select import local_backends
 from engine.streams.embedded import EmbeddedServer
 from engine.streams.keys import line_keys
 from engine.streams.reader import LineReader
@@ -38,7 +39,23 @@ def run(capsys):
     return run
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "eval", "protocol", "serve", "push", "bench", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo",
+        "train",
+        "eval",
+        "protocol",
+        "export",
+        "serve",
+        "push",
+        "bench",
+        "doctor",
+        "triton",
+        "publish",
+        "rollback",
+    ],
+)
 def test_every_command_explains_itself(run, command):
     done = run(command, "--help")
     assert done.returncode == 0
@@ -63,6 +80,11 @@ def test_every_command_explains_itself(run, command):
         (["push", "/nonexistent", "--line", "a", "--camera", "b"], "/nonexistent"),
         (["push", ".", "--line", "a b", "--camera", "b"], "--line"),
         (["bench", "/nonexistent"], "no bundle here"),
+        (["export", "/nonexistent", "--target", "onnx", "--out", "/tmp/never"], "no bundle here"),
+        (
+            ["export", "/nonexistent", "--target", "jar", "--out", "/tmp/never"],
+            "choose one of onnx, openvino, tensorrt",
+        ),
         (["protocol", "ablation", "/nonexistent", "--method", "none"], "none"),
     ],
 )
@@ -97,7 +119,9 @@ def test_doctor_says_what_there_is(run):
     assert document["python"] == ".".join(map(str, sys.version_info[:3]))
     assert document["cores"] >= 1
     assert document["packages"]["onnxruntime"]
-    assert document["backend"]["installed"] == ["onnx", "openvino"]
+    assert document["backend"]["installed"] == list(local_backends())
+    assert document["tensorrt"]["usable"] == ("tensorrt" in local_backends())
+    assert document["gpu"] or document["tensorrt"]["why"] == "no NVIDIA GPU: nvidia-smi finds none"
 
 
 def test_eval_prints_one_document(run, tiny, tmp_path):
@@ -137,6 +161,7 @@ def test_serve_says_ready_works_and_stops_cleanly(tiny, tmp_path):
                 line = process.stderr.readline()
                 assert line, log
                 log += line
+            process.send_signal(signal.SIGHUP)  # looks for new bundles, and finds none
             png = cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))[1].tobytes()
             for name in ("one", "two"):
                 for _ in range(20):

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trainers.features import Extractor
-from trainers.quantise import quantise
+from trainers.quantise import TENSORRT, quantise
 
 SIDE = 16
 
@@ -111,3 +111,36 @@ def test_saturating_processors_agree_with_others(int8, pictures):
 def test_the_same_pictures_give_the_same_file(network, pictures, int8, tmp_path):
     quantise(network, tmp_path / "again.onnx", iter([pictures[:8], pictures[8:16]]))
     assert (tmp_path / "again.onnx").read_bytes() == int8.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def symmetric(network, pictures, tmp_path_factory):
+    """As TensorRT takes it."""
+    path = tmp_path_factory.mktemp("onnx") / "symmetric.onnx"
+    quantise(network, path, iter([pictures[:8], pictures[8:16]]), TENSORRT)
+    return path
+
+
+def test_for_tensorrt_there_are_no_zero_points_and_biases_stay(symmetric):
+    graph = onnx.load(symmetric).graph
+    tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    zero_points = [tensors[node.input[2]] for node in pairs]
+    assert all(zero.dtype == np.int8 and not zero.any() for zero in zero_points)
+    late = [node for node in graph.node if node.op_type == "Conv"][3:]
+    assert all(tensors[node.input[2]].dtype == np.float32 for node in late)
+
+
+def test_for_tensorrt_only_inputs_and_weights_are_quantised(symmetric):
+    graph = onnx.load(symmetric).graph
+    readers = {name: node.op_type for node in graph.node for name in node.input}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert [readers.get(node.output[0]) for node in convolutions] == ["Clip"] * 4 + [None]
+    weights = [numpy_helper.to_array(t) for t in graph.initializer if t.name.endswith("_quantized")]
+    assert {np.abs(values.astype(int)).max() for values in weights} == {127}  # all eight bits
+
+
+def test_for_tensorrt_features_hardly_change(network, symmetric, pictures):
+    a, b = (Extractor(path, 1)(pictures[16:]).values for path in (network, symmetric))
+    assert np.sum(a * b) / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+    assert not np.array_equal(a, b)

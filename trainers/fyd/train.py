@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from engine import bundle
 from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executable, Input, Manifest, Precision
-from engine.types import U8
 from trainers import backbones, gaussian, manifest, resized
 from trainers.base import AS_GIVEN, TrainOptions, TrainReport, Variant, refuse_others
 from trainers.disturb import CHANGES
 from trainers.export import export_onnx
-from trainers.features import BATCH, Extractor
+from trainers.features import Extractor
 from trainers.fyd.learn import learn
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
@@ -25,10 +22,8 @@ from trainers.gaussian import Fitted, Recipe
 from trainers.job import Fact, Job, read_training
 from trainers.learning import seeded, torch_threads
 from trainers.progress import Progress
-from trainers.quantise import quantise
-from trainers.resized import Resized
+from trainers.quantise import quantise, samples
 
-QUANTISED_ON = 128  # training pictures whose activations set the ranges of int8
 NETWORKS: dict[Precision, str] = {"fp32": "network.onnx", "int8": "network.int8.onnx"}
 GAUSSIANS: dict[Precision, str] = {"fp32": "gaussian.safetensors", "int8": "gaussian.int8.safetensors"}
 
@@ -98,7 +93,7 @@ def _build(job: FydJob, network: Network, folder: Path, facts: dict[str, Fact]) 
     executables: dict[Precision, Executable] = {"fp32": executable}
     if settings.int8:
         job.progress.say("quantise to int8")
-        quantise(folder / NETWORKS["fp32"], folder / NETWORKS["int8"], _samples(job.pictures.training))
+        quantise(folder / NETWORKS["fp32"], folder / NETWORKS["int8"], samples(job.pictures.training))
         executables["int8"] = _executable(job, folder, "int8")[1]
     backbone = network.backbone
     return Manifest(
@@ -143,10 +138,3 @@ def _with_caveat(calibration: Calibration, job: FydJob) -> Calibration:
     estimate = calibration.image_estimate
     note = f"{estimate.note}; the learnt parts have seen the held-out pictures"
     return msgspec.structs.replace(calibration, image_estimate=msgspec.structs.replace(estimate, note=note))
-
-
-def _samples(pictures: Resized) -> Iterator[U8]:
-    """Batches of pictures spread evenly over the training set."""
-    count = min(QUANTISED_ON, len(pictures))
-    rows = np.linspace(0, len(pictures) - 1, count).round().astype(np.intp)
-    return (pictures.take(rows[i : i + BATCH]) for i in range(0, count, BATCH))

@@ -1,0 +1,1 @@
+"""What `engine export` writes: one file per target, named in `registry`."""

@@ -1,0 +1,111 @@
+"""`--target triton`: a model repository, or a new version in one; a server that runs on it serves it at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine import bundle as bundles
+from engine.bundle import Bundle
+from engine.contract import Executable, File
+from engine.errors import BackendError, UsageError
+from engine.export import record
+from engine.export.base import ExportOptions
+from engine.plans import library
+from engine.plans.build import BuildOptions, Profile, build
+from engine.triton.models import MAX_BATCH, Names
+from engine.triton.pbtxt import DataType, Tensor
+from engine.triton.publish import publish
+from engine.triton.repository import Fill, Repository
+from engine.triton.served import Served
+
+SOURCE = Path(__file__).parents[2] / "model_repository"
+_MODEL, _PLAN = "model.py", "model.plan"
+_TYPES: Mapping[str, DataType] = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
+
+
+class TritonTarget:
+    """The target `triton`."""
+
+    name = "triton"
+    takes = frozenset({"device"})
+
+    def export(self, options: ExportOptions) -> dict[str, Any]:
+        """See `Target.export`."""
+        version = served(options)
+        repository = Repository(options.out)
+        done = publish(repository, version, fills(options.bundle, version))
+        files = [path for name in repository.models() for path in sorted((repository.path / name).rglob("*"))]
+        return {
+            "out": str(options.out),
+            "target": self.name,
+            "model": done.model,
+            "version": done.version,
+            "precision": options.precision,
+            "device": version.flavour,
+            "loaded": done.loaded,
+            "files": [_described(path, repository.path) for path in files if path.is_file()],
+            "next": "it is served from now on" if done.loaded else f"engine triton up {options.out}",
+        }
+
+
+def served(options: ExportOptions) -> Served:
+    """What the repository says of the bundle."""
+    executable = options.bundle.executable(options.precision)
+    tensors = record.tensors(options.bundle.file(executable.network))["outputs"]
+    outputs = tuple(Tensor(tensor.name, _TYPES[tensor.dtype], _dims(tensor)) for tensor in tensors)
+    return Served(options.bundle.manifest, options.precision, options.device or "cpu", outputs)
+
+
+def fills(bundle: Bundle, version: Served) -> Mapping[str, Fill]:
+    """How the folders of the models are filled: the python-backend models of this project, and the bundle's files.
+
+    Raises UsageError for a GPU where the TensorRT is missing whose plans Triton loads.
+    """
+    names, executable = Names.of(version), version.executable
+    gaussian = () if executable.gaussian is None else (executable.gaussian,)
+    network = _copying(bundle, "network", (executable.network, *executable.data))
+    return {
+        names.network: _building(bundle, executable) if version.flavour == "gpu" else network,
+        names.map: _copying(bundle, "map", gaussian),
+        names.decision: _copying(bundle, "decision", ()),
+    }
+
+
+def _copying(bundle: Bundle, source: str, files: tuple[File, ...]) -> Fill:
+    def fill(folder: Path) -> None:
+        shutil.copyfile(SOURCE / source / "1" / _MODEL, folder / _MODEL)
+        for file in files:
+            (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.file(file), folder / file.path)
+
+    return fill
+
+
+def _building(bundle: Bundle, executable: Executable) -> Fill:
+    try:
+        full = library.find("tensorrt")
+    except BackendError as error:
+        raise UsageError(
+            f"--device gpu: needs full TensorRT, because Triton does not load the plans of TensorRT-RTX ({error}); "
+            f"or export for the CPU"
+        ) from error
+    options = BuildOptions(Profile(most=MAX_BATCH))
+
+    def fill(folder: Path) -> None:
+        (folder / _PLAN).write_bytes(build(full, bundle.file(executable.network), options))
+
+    return fill
+
+
+def _dims(tensor: record.Tensor) -> tuple[int, ...]:
+    sizes = tensor.shape[1:]
+    if not all(isinstance(size, int) for size in sizes):
+        raise UsageError(f"the network's output {tensor.name} has shape {tensor.shape}, expected sizes; train it again")
+    return tuple(int(size) for size in sizes)
+
+
+def _described(path: Path, folder: Path) -> dict[str, Any]:
+    return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": bundles.sha256(path)}

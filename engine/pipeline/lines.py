@@ -1,0 +1,113 @@
+"""The bundles of a configuration's lines, loaded, and loaded again when another stands in their place."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from engine import bundle as bundles
+from engine.bundle import Bundle
+from engine.config import Config, Runtime
+from engine.contract import MANIFEST_NAME
+from engine.errors import EngineError
+from engine.pipeline.job import Watch
+from engine.serving.base import Predictor
+from engine.serving.select import choose_precision, open_predictor
+
+log = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A bundle that lines share, with its model and its batches; `stamp` tells another in its place."""
+
+    path: str
+    lines: tuple[str, ...]
+    bundle: Bundle
+    predictor: Predictor
+    stamp: Stamp | None
+
+    @property
+    def model(self) -> str:
+        """NAME@VERSION."""
+        return self.bundle.manifest.model
+
+    def watches(self, config: Config) -> list[Watch]:
+        """Its lines, watched by it."""
+        manifest = self.bundle.manifest
+        calibration = self.bundle.executable(choose_precision(config.runtime)).calibration
+        return [
+            Watch(
+                line=line,
+                model=manifest.model,
+                method=manifest.method,
+                predictor=self.predictor,
+                calibration=calibration,
+                height=manifest.input.height,
+                width=manifest.input.width,
+            )
+            for line in self.lines
+        ]
+
+
+def load_all(config: Config) -> list[Loaded]:
+    """Load every line's bundle; raises UsageError or BackendError where one cannot be."""
+    lines: dict[str, list[str]] = {}
+    for line in config.line:
+        lines.setdefault(os.path.abspath(line.bundle), []).append(line.name)
+    return [_open(bundles.read(path), path, tuple(names), stamp_of(path), config) for path, names in lines.items()]
+
+
+def replaced(loaded: Loaded) -> bool:
+    """Whether another bundle may stand in its place now; not while nothing stands there."""
+    return stamp_of(loaded.path) not in (None, loaded.stamp)
+
+
+def load_again(loaded: Loaded, config: Config) -> Loaded:
+    """What stands in its place, on the same backend and warmed up; with the same predictor where nothing has changed.
+
+    Raises UsageError or BackendError where it cannot be used; BackendAwayError where its server does not serve it yet.
+    """
+    stamp = stamp_of(loaded.path)
+    bundle = bundles.read(loaded.path)
+    if bundle.manifest == loaded.bundle.manifest:
+        return replace(loaded, stamp=stamp)
+    again = _open(bundle, loaded.path, loaded.lines, stamp, _same_backend(config, loaded.predictor))
+    size = bundle.manifest.input
+    try:
+        again.predictor.predict(np.zeros((1, size.height, size.width, 3), np.uint8))
+    except EngineError:
+        again.predictor.close()
+        raise
+    return again
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """What tells a bundle from one that takes its place; None where none stands there."""
+    try:
+        found = os.stat(Path(path) / MANIFEST_NAME)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _open(bundle: Bundle, path: str, lines: tuple[str, ...], stamp: Stamp | None, config: Config) -> Loaded:
+    predictor = open_predictor(bundle, config.runtime, config.batch.max_size, config.triton)
+    for line in lines:
+        log.info("%s: %s on %s %s", line, bundle.manifest.model, predictor.backend, predictor.precision)
+    return Loaded(path, lines, bundle, predictor, stamp)
+
+
+def _same_backend(config: Config, predictor: Predictor) -> Config:
+    """The configuration with the backend that `auto` chose: nothing is measured while frames flow."""
+    if config.runtime.backend != "auto":
+        return config
+    runtime = msgspec.convert(msgspec.to_builtins(config.runtime) | {"backend": predictor.backend}, Runtime)
+    return msgspec.structs.replace(config, runtime=runtime)

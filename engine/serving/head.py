@@ -1,0 +1,41 @@
+"""What comes after the network, on the CPU: Mahalanobis map, alignment, smooth map, score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from engine.alignment import to_picture
+from engine.contract import FEATURES_NAME, GRID_NAME, POSITIONS_NAME, SCORE_NAME, Manifest
+from engine.maps import MapHead
+from engine.serving.base import RawBatch
+from engine.serving.network import Array
+from kernels import Gaussian, mahalanobis_map
+
+
+class Head:
+    """From a network's outputs to raw scores and maps.
+
+    With a Gaussian the network gives features (N, C, h, w) and the kernel their distances (N, h, w); without one the
+    network gives the distances itself. A picture's score is the maximum of its smooth map, or the network's own where
+    it gives one.
+    """
+
+    def __init__(self, manifest: Manifest, gaussian: Gaussian | None, threads: int = 0) -> None:
+        self._gaussian = gaussian
+        self._threads = threads
+        self._maps = MapHead(manifest.grid, manifest.input.height, manifest.input.width, manifest.smoothing_sigma_px)
+
+    def __call__(self, outputs: Mapping[str, Array]) -> RawBatch:
+        """The graph's outputs by name -> scores (N,) and maps (N, H, W)."""
+        if self._gaussian is None:
+            grids = outputs[GRID_NAME]  # (N, h, w)
+        else:
+            grids = mahalanobis_map(outputs[FEATURES_NAME], self._gaussian, threads=self._threads)
+        if POSITIONS_NAME in outputs:
+            grids = to_picture(grids, outputs[POSITIONS_NAME])
+        scores, maps = self._maps(grids)
+        if SCORE_NAME in outputs:
+            scores = outputs[SCORE_NAME].astype(np.float64)
+        return RawBatch(scores=scores, maps=maps)

@@ -1,0 +1,84 @@
+"""Memory that this process and a tritonserver both see, so that pictures and maps are not sent through a socket."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.types import U8
+
+_FOLDER = Path("/dev/shm")
+
+
+class Region(Protocol):
+    """A piece of memory under a name that the server knows."""
+
+    name: str
+
+    def write(self, images: U8) -> None:
+        """Put (N, H, W, 3) pictures at its start."""
+
+    def close(self, client: Any) -> None:
+        """Let the server forget it, where it can be reached, and give the memory back."""
+
+
+class SystemRegion:
+    """POSIX shared memory. Its name is gone as soon as the server has mapped it: whoever is killed leaves nothing."""
+
+    def __init__(self, client: Any, size_bytes: int) -> None:
+        self.name = _name()
+        path = _FOLDER / self.name
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.ftruncate(descriptor, size_bytes)
+            self._memory = mmap.mmap(descriptor, size_bytes)
+            client.register_system_shared_memory(self.name, f"/{self.name}", size_bytes)
+        finally:
+            os.close(descriptor)
+            path.unlink()
+
+    def write(self, images: U8) -> None:
+        """See `Region.write`."""
+        np.copyto(np.frombuffer(self._memory, np.uint8, images.size).reshape(images.shape), images)
+
+    def read(self, dtype: npt.DTypeLike, shape: tuple[int, ...], offset_bytes: int) -> npt.NDArray[Any]:
+        """A copy of an array in it."""
+        count = int(np.prod(shape))
+        return np.frombuffer(self._memory, dtype, count, offset_bytes).reshape(shape).copy()
+
+    def close(self, client: Any) -> None:
+        """See `Region.close`."""
+        client.unregister_system_shared_memory(self.name)
+
+
+class CudaRegion:
+    """Memory of the GPU that the server runs on: pictures are copied there once, by this process."""
+
+    def __init__(self, client: Any, size_bytes: int) -> None:
+        from tritonclient.utils import cuda_shared_memory as cuda
+
+        self.name = _name()
+        self._cuda = cuda
+        self._handle = cuda.create_shared_memory_region(self.name, size_bytes, 0)
+        client.register_cuda_shared_memory(self.name, cuda.get_raw_handle(self._handle), 0, size_bytes)
+
+    def write(self, images: U8) -> None:
+        """See `Region.write`."""
+        self._cuda.set_shared_memory_region(self._handle, [np.ascontiguousarray(images)])
+
+    def close(self, client: Any) -> None:
+        """See `Region.close`."""
+        try:
+            client.unregister_cuda_shared_memory(self.name)
+        finally:
+            self._cuda.destroy_shared_memory_region(self._handle)
+
+
+def _name() -> str:
+    return f"engine-{os.getpid()}-{secrets.token_hex(4)}"

@@ -1,0 +1,1 @@
+"""Triton: model repositories made from bundles, and the server that serves them."""

@@ -1,0 +1,68 @@
+"""New versions into a repository, and back: on disk, and in the server that runs on it.
+
+The models of a version are loaded before anything changes; then the ensembles `detector` and METHOD are replaced, each
+in one step. Triton finishes the requests that are in an old ensemble, whose models stay until they are pruned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.contract import DETECTOR_MODEL
+from engine.triton.control import Control
+from engine.triton.models import Names
+from engine.triton.repository import Fill, Repository
+from engine.triton.served import Served
+from engine.triton.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is served now: Triton's version number, the bundle's NAME@VERSION, and whether a server has loaded it."""
+
+    version: int
+    model: str
+    loaded: bool
+
+
+def publish(repository: Repository, version: Served, fills: Mapping[str, Fill]) -> Published:
+    """Add a version and serve it; where the running server cannot load it, nothing has changed."""
+    control = _control(repository)
+    try:
+        repository.add(version, fills)
+        _load(control, Names.of(version).fixed)
+    except BaseException:
+        _unload(control, repository.remove(version))
+        raise
+    number = repository.switch_to_new(version)
+    _load(control, (version.manifest.method, DETECTOR_MODEL))
+    _unload(control, repository.prune())
+    return Published(number, version.manifest.model, control is not None)
+
+
+def roll_back(repository: Repository) -> Published:
+    """Serve the version before the current one again; raises UsageError where there is none."""
+    repository.require()
+    control = _control(repository)
+    number = repository.switch_back()
+    _load(control, repository.models())
+    return Published(number, repository.versions()[number].manifest.model, control is not None)
+
+
+def _control(repository: Repository) -> Control | None:
+    running = Server(repository).running()
+    return None if running is None else running.control
+
+
+def _load(control: Control | None, names: Sequence[str]) -> None:
+    if control is not None:
+        for name in names:
+            control.load(name)
+
+
+def _unload(control: Control | None, names: Sequence[str]) -> None:
+    """Ensembles go before what they are made of."""
+    if control is not None:
+        for name in reversed(names):
+            control.unload(name)

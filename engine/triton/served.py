@@ -1,0 +1,65 @@
+"""What a repository keeps of a bundle that it serves: `served.json`, beside the files of each of its models."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from engine.contract import Calibration, Executable, Manifest, Precision, Struct
+from engine.errors import UsageError
+from engine.triton.pbtxt import Tensor
+
+SERVED_NAME = "served.json"
+FORMAT = 1  # of what the models of a repository consist of: another one gives the same bundle other names
+_TAG_DIGITS = 12
+
+Flavour = Literal["cpu", "gpu"]
+
+
+class Served(Struct, frozen=True):
+    """One executable of a bundle, for CPUs (its network as ONNX) or GPUs (as a TensorRT plan).
+
+    `outputs` are those of its network.
+    """
+
+    manifest: Manifest
+    precision: Precision
+    flavour: Flavour
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def executable(self) -> Executable:
+        """The executable of its precision."""
+        return self.manifest.executables[self.precision]
+
+    @property
+    def calibration(self) -> Calibration:
+        """The thresholds of its precision."""
+        return self.executable.calibration
+
+    @property
+    def tag(self) -> str:
+        """See `tag`."""
+        return tag(self.manifest, self.precision, self.flavour)
+
+    def write(self, folder: Path) -> None:
+        """Write `served.json`."""
+        (folder / SERVED_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+
+
+def tag(manifest: Manifest, precision: Precision, flavour: Flavour) -> str:
+    """A digest of bundle, precision and flavour: models with the same tag are the same."""
+    parts = msgspec.json.encode((FORMAT, manifest, precision, flavour), order="deterministic")
+    return hashlib.sha256(parts).hexdigest()[:_TAG_DIGITS]
+
+
+def read(folder: Path) -> Served:
+    """Read `served.json`; raises UsageError where it is missing or no such document."""
+    path = folder / SERVED_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Served)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: not written by `engine export --target triton` ({error}); export again") from error

@@ -1,0 +1,46 @@
+"""From the network's outputs to raw scores and maps: Mahalanobis map, alignment, smoothing, maximum.
+
+Features in a GPU's memory are read where they lie, by DLPack, and the CUDA kernel runs on them; only maps and scores
+leave the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.contract import RAW_MAP, RAW_SCORE
+from engine.serving.base import RawBatch
+from engine.serving.detector import load_gaussian
+from engine.serving.head import Head
+from engine.triton import served, stub
+from engine.triton.device import DeviceHead
+
+
+class TritonPythonModel:
+    """What Triton's python backend calls."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load the Gaussian that lies in the version's folder, where the bundle has one."""
+        folder = Path(args["model_repository"]) / args["model_version"]
+        bundle = served.read(folder)
+        file = bundle.executable.gaussian
+        gaussian = None if file is None else load_gaussian(folder / file.path)
+        self._head = Head(bundle.manifest, gaussian)
+        self._device_head = DeviceHead(bundle.manifest, gaussian) if bundle.flavour == "gpu" else None
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """The graph's outputs to `raw_score` (N, 1) and `raw_map` (N, H, W)."""
+        return stub.answer(requests, self._answer)
+
+    def _answer(self, inputs: Mapping[str, Any]) -> dict[str, stub.Array]:
+        raw = self._raw(inputs)
+        return {RAW_SCORE: raw.scores.astype(np.float32)[:, np.newaxis], RAW_MAP: raw.maps}
+
+    def _raw(self, inputs: Mapping[str, Any]) -> RawBatch:
+        if self._device_head is not None and not any(stub.in_host_memory(tensor) for tensor in inputs.values()):
+            return self._device_head(inputs)
+        return self._head({name: stub.host(tensor) for name, tensor in inputs.items()})

@@ -1,0 +1,91 @@
+"""A model server that is away fails no frame, and does not hold up a stop."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from engine.batcher import Batcher
+from engine.errors import BackendAwayError
+from engine.metrics import Metrics
+from engine.pipeline.health import Health
+from engine.pipeline.inference import Inference
+from engine.pipeline.job import Job
+from engine.serving.base import ConstantPredictor
+from engine.types import Delivery
+
+
+class AwayPredictor(ConstantPredictor):
+    """Away until it is told otherwise."""
+
+    def __init__(self):
+        self.asked = threading.Event()
+        self.here = False
+
+    def predict(self, images):
+        self.asked.set()
+        if not self.here:
+            raise BackendAwayError("nobody there")
+        return super().predict(images)
+
+
+class Done(list):
+    """The batches that are done; what is begun anew once it is outdated."""
+
+    def __init__(self):
+        super().__init__()
+        self.outdated = False
+        self.anew = []
+
+
+@pytest.fixture
+def started(make_watch):
+    """An inference with one frame in it, its predictor, its health, and the batches that are done."""
+    predictor, health, done = AwayPredictor(), Health(), Done()
+    inference = Inference(
+        Batcher(1, 0),
+        Metrics(),
+        health,
+        nothing_more=lambda: True,
+        done=done.append,
+        outdated=lambda job: done.outdated,
+        anew=done.anew.extend,
+    )
+    job = Job(Delivery("line1", "1-0", 1, b"", b""), make_watch(predictor=predictor), 0.0)
+    job.image = np.full((32, 32, 3), 51, np.uint8)
+    inference.put(job)
+    thread = threading.Thread(target=inference.loop)
+    thread.start()
+    assert predictor.asked.wait(10)
+    yield inference, predictor, health, done
+    inference.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_frame_waits_until_the_server_is_back(started, wait_until):
+    _, predictor, health, done = started
+    wait_until(lambda: health.trouble_s() > 0)
+    assert not done
+    predictor.here = True
+    wait_until(lambda: done)
+    assert [(job.failure, round(job.raw_score, 6)) for job in done[0]] == [(None, 0.2)]
+    assert health.trouble_s() == 0
+
+
+def test_a_stop_ends_the_waiting_and_the_frame_is_nobody_s(started, wait_until):
+    inference, _, health, done = started
+    wait_until(lambda: health.trouble_s() > 0)
+    inference.stop()
+    assert not done
+
+
+def test_a_frame_whose_line_has_another_model_by_now_is_begun_anew(started, wait_until):
+    _, _, health, done = started
+    wait_until(lambda: health.trouble_s() > 0)
+    done.outdated = True
+    wait_until(lambda: done.anew)
+    assert [job.delivery.entry for job in done.anew] == ["1-0"]
+    assert not done

@@ -1,0 +1,133 @@
+"""Every method in every precision for TensorRT: a plan by the real builder, thresholds of its own."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+
+import cv2
+import msgspec
+import numpy as np
+import onnx
+import pytest
+
+from engine import bundle as bundles
+from engine.contract import FEATURES_NAME, GRID_NAME
+from engine.errors import BundleError, DataError
+from engine.export import registry as targets
+from engine.export.base import ExportOptions
+from engine.serving.select import open_local
+from trainers import registry
+from trainers.data import Pictures, read_dataset
+from trainers.exported import Exported
+from trainers.progress import RecordedProgress
+from trainers.recalibrate import Order, recalibrate
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has no package for this platform")
+
+PRECISIONS = ("fp32", "fp16", "int8")
+every_method = pytest.mark.parametrize("method", registry.names())
+every_change = pytest.mark.parametrize("precision", ["fp16", "int8"])
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """The bundle that a method's becomes in a precision, made once."""
+
+    def again(source, precision, data, folder):
+        return recalibrate(Order(source, precision, data, threads=1), folder, RecordedProgress())
+
+    @functools.cache
+    def export(method, precision):
+        out = tmp_path_factory.mktemp(f"{method}-{precision}") / "out"
+        source = bundles.read(trained(method).bundle)
+        targets.get("tensorrt").export(ExportOptions(source, out, again, precision, batch="1,2,4"))
+        return bundles.read(out)
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def pictures(parts):
+    items = read_dataset(parts).test
+    return np.stack([Pictures(items)[i] for i in range(len(items))])
+
+
+def scores(bundle, precision, pictures):
+    return open_local(bundle, "onnx", precision, threads=1).predict(pictures).scores
+
+
+@every_method
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_method_becomes_a_plan(method, precision, exported):
+    bundle = exported(method, precision)
+    network = bundle.executable(precision).network.path
+    assert list(bundle.manifest.executables) == [precision]
+    assert (bundle.path / network).with_suffix(".plan").stat().st_size > 10_000
+    assert onnx.load(bundle.path / network).graph.input[0].name == "image"
+
+
+@every_method
+@every_change
+def test_scores_are_nearly_those_of_float32(method, precision, exported, trained, pictures):
+    """In units of the calibrated scale's width, of which four lie between the median good picture and the threshold."""
+    source = bundles.read(trained(method).bundle)
+    width = source.executable("fp32").calibration.image.width
+    before = source.executable("fp32").calibration.image.calibrated(scores(source, "fp32", pictures))
+    made = exported(method, precision)
+    after = made.executable(precision).calibration.image.calibrated(scores(made, precision, pictures))
+    assert width > 0
+    assert not np.array_equal(before, after)
+    np.testing.assert_allclose(after, before, atol=0.1)
+
+
+@every_method
+@every_change
+def test_thresholds_are_of_the_pictures_that_training_held_out(method, precision, exported, trained):
+    old = bundles.read(trained(method).bundle).executable("fp32").calibration
+    new = exported(method, precision).executable(precision).calibration
+    assert new.image_estimate == old.image_estimate
+    assert new.pixel_estimate == old.pixel_estimate
+    assert new.image.threshold != old.image.threshold
+    assert new.image.threshold == pytest.approx(old.image.threshold, rel=0.1)
+
+
+@every_method
+def test_grids_are_distances(method, exported, pictures):
+    """The device takes maxima of numbers that are not negative."""
+    bundle = exported(method, "fp32")
+    network = onnx.load(bundle.file(bundle.executable("fp32").network))
+    names = [output.name for output in network.graph.output]
+    outputs = dict(zip(names, Exported(bundle.file(bundle.executable("fp32").network), 1)(pictures), strict=True))
+    assert GRID_NAME in outputs or FEATURES_NAME in outputs
+    assert outputs.get(GRID_NAME, np.zeros(1)).min() >= 0
+
+
+@every_change
+def test_a_second_threshold_keeps_its_place_on_the_scale(precision, trained, tmp_path, parts):
+    source = bundles.read(trained("fyd").bundle)
+    executable = source.executable("fp32")
+    review = executable.calibration.image.raw(0.3)
+    calibration = msgspec.structs.replace(executable.calibration, review=review)
+    executables = {"fp32": msgspec.structs.replace(executable, calibration=calibration)}
+    with_review = bundles.Bundle(source.path, msgspec.structs.replace(source.manifest, executables=executables))
+    made = recalibrate(Order(with_review, precision, parts, 1), tmp_path, RecordedProgress())
+    new = made.executables[precision].calibration
+    assert float(new.image.calibrated(np.asarray(new.review))) == pytest.approx(0.3)
+
+
+def test_other_pictures_are_refused(trained, parts, tmp_path):
+    source = bundles.read(trained("fyd").bundle)
+    shutil.copytree(parts, tmp_path / "parts")
+    cv2.imwrite(str(tmp_path / "parts/train/good/000.png"), np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(DataError, match=r"expected the 24 pictures that .* was trained on, got 24 that differ"):
+        recalibrate(Order(source, "fp16", tmp_path / "parts", 1), tmp_path, RecordedProgress())
+    with pytest.raises(DataError, match="give --data FOLDER"):
+        recalibrate(Order(source, "fp16", tmp_path / "gone", 1), tmp_path, RecordedProgress())
+
+
+def test_a_bundle_that_does_not_say_how_it_was_fitted_is_refused(trained, parts, tmp_path):
+    source = bundles.read(trained("fyd").bundle)
+    without = bundles.Bundle(source.path, msgspec.structs.replace(source.manifest, settings={}))
+    with pytest.raises(BundleError, match="its settings lack `regularisation`"):
+        recalibrate(Order(without, "fp16", parts, 1), tmp_path, RecordedProgress())

@@ -1,0 +1,159 @@
+"""`engine.serving.triton` against a real server: the in-process numbers, through shared memory and through restarts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.config import Runtime, Triton
+from engine.errors import BackendAwayError, BackendError
+from engine.metrics import Metrics
+from engine.pipeline import Pipeline, Watch
+from engine.serving.select import open_local, open_predictor
+from engine.serving.triton import TritonPredictor
+from engine.streams.embedded import free_port
+from engine.streams.redis import connect
+from engine.triton.repository import Repository
+from engine.triton.server import Server
+
+NOWHERE = "127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def local(bundle):
+    return open_local(bundle, "onnx", "fp32", threads=1)
+
+
+@pytest.fixture
+def make(bundle) -> Iterator[Callable[..., TritonPredictor]]:
+    made = []
+
+    def make(url, of=bundle, batch_size=8, **keys):
+        made.append(TritonPredictor(of, "fp32", Triton(url=url, **keys), batch_size))
+        return made[-1]
+
+    yield make
+    for predictor in made:
+        predictor.close()
+
+
+@pytest.mark.parametrize("shared_memory", ["auto", "system", "off"])
+@pytest.mark.parametrize("n", [1, 8, 19])
+def test_scores_and_maps_are_the_in_process_ones(running, make, local, n, shared_memory):
+    images = np.random.default_rng(n).integers(0, 256, (n, 64, 64, 3), dtype=np.uint8)
+    raw, expected = make(running.grpc, shared_memory=shared_memory).predict(images), local.predict(images)
+    np.testing.assert_allclose(raw.scores, expected.scores, rtol=1e-3)
+    np.testing.assert_allclose(raw.maps, expected.maps, rtol=1e-3)
+    assert raw.scores.dtype == np.float64
+
+
+def test_requests_in_flight_do_not_disturb_each_other(running, make, local):
+    predictor, worst = make(running.grpc), []
+
+    def ask(seed: int) -> None:
+        images = np.random.default_rng(seed).integers(0, 256, (1 + seed, 64, 64, 3), dtype=np.uint8)
+        expected = local.predict(images).maps
+        worst.append(max(np.abs(predictor.predict(images).maps / expected - 1).max() for _ in range(10)))
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(worst) == 4
+    assert max(worst) < 1e-3
+
+
+def test_shared_memory_has_no_name_that_a_killed_process_could_leave(running, make, images):
+    predictor = make(running.grpc)
+    predictor.predict(images)
+    assert not list(Path("/dev/shm").glob(f"engine-{os.getpid()}-*"))
+
+
+def test_results_are_not_overwritten_by_the_next_request(running, make, images):
+    predictor = make(running.grpc)
+    first = predictor.predict(images[:1])
+    kept = first.maps.copy()
+    predictor.predict(255 - images[:1])
+    np.testing.assert_array_equal(first.maps, kept)
+
+
+def test_a_bundle_that_is_not_published_is_waited_for_and_named(running, make, other, images):
+    with pytest.raises(BackendAwayError, match=r"does not serve tiny@2 in fp32 .*engine export"):
+        make(running.grpc, of=other).predict(images)
+
+
+def test_nobody_there_is_away_too(make, images):
+    with pytest.raises(BackendAwayError, match="UNAVAILABLE"):
+        make(NOWHERE).predict(images)
+
+
+def test_pictures_of_another_size_are_an_error_of_theirs(running, make):
+    with pytest.raises(BackendError, match=r"expected pictures of \(64, 64\)") as caught:
+        make(running.grpc).predict(np.zeros((1, 32, 32, 3), np.uint8))
+    assert not isinstance(caught.value, BackendAwayError)
+
+
+def test_the_fallback_takes_over_where_it_is_configured_and_only_there(bundle, local, images, caplog):
+    runtime = Runtime(backend="triton", threads=1)
+    with pytest.raises(BackendAwayError):
+        open_predictor(bundle, runtime, 8, Triton(url=NOWHERE)).predict(images)
+    predictor = open_predictor(bundle, runtime, 8, Triton(url=NOWHERE, fallback="onnx"))
+    for _ in range(3):
+        np.testing.assert_array_equal(predictor.predict(images).scores, local.predict(images).scores)
+    assert sum("takes over" in record.message for record in caplog.records) == 1
+    assert predictor.backend == "triton, else onnx"
+    predictor.close()
+
+
+def test_frames_survive_a_server_that_is_killed_and_comes_back(
+    bundle, export, pictures, line, make_config, tmp_path, wait_until: Callable[..., None]
+):
+    """Frames flow all the time; each ends once, none as a dead letter, and with the in-process score."""
+    export(bundle, tmp_path / "repository")
+    server, ports = Server(Repository(tmp_path / "repository")), (free_port(), free_port(), free_port())
+    running = server.up(ports)
+    predictor = TritonPredictor(bundle, "fp32", Triton(url=running.grpc, timeout_ms=2000), 8)
+    watch = Watch("line1", "tiny@1", "fyd", predictor, bundle.executable("fp32").calibration, 64, 64)
+    frame = cv2.imencode(".png", cv2.cvtColor(pictures[0], cv2.COLOR_RGB2BGR))[1].tobytes()
+    entries: list[str] = []
+    done = threading.Event()
+
+    def camera() -> None:
+        while not done.wait(0.01):
+            entries.append(line.push(data=frame))
+
+    with connect(make_config(line)) as streams:
+        pipeline = Pipeline(streams.source, streams.sink, [watch], make_config(line), Metrics())
+        threads = [threading.Thread(target=pipeline.run), threading.Thread(target=camera)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_until(lambda: len(line.results()) > 20)
+            os.kill(running.pid, signal.SIGKILL)
+            wait_until(lambda: not pipeline.ready)
+            server.up(ports)
+            wait_until(lambda: pipeline.ready)
+            count = len(entries)
+            wait_until(lambda: len(entries) > count + 20)
+            done.set()
+            threads[1].join()
+            wait_until(lambda: line.left() == 0 and not line.pending())
+        finally:
+            done.set()
+            pipeline.stop()
+            for thread in threads:
+                thread.join(30)
+            predictor.close()
+            server.down()
+    assert line.ends() == sorted(entries)
+    assert not line.dead()
+    expected = open_local(bundle, "onnx", "fp32", threads=1).predict(pictures[:1]).scores[0]
+    assert [result.raw_score for result in line.results()] == pytest.approx([expected] * len(entries), rel=1e-3)
