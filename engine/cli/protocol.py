@@ -25,7 +25,7 @@ def protocol(
         str, typer.Argument(help="ablation, disturbed, small, contaminated or one-class; see docs/training.md.")
     ],
     data: Annotated[Path, typer.Argument(help="A folder of good and defective pictures, or of labelled classes.")],
-    method: Annotated[str, typer.Option(help="The detector: fyd, ssae or igd.")] = "fyd",
+    method: Annotated[str, typer.Option(help="The detector: fyd, ssae, igd or droc.")] = "fyd",
     epochs: Annotated[int | None, typer.Option(min=0, help="Epochs of the learnt parts.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As for `engine train`.")] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Side of the network's input, px.")] = None,
