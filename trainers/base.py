@@ -127,13 +127,32 @@ def _flag(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """A representation that variants share: the trainer that makes it, and the copy of the data that it learns from.
+
+    `copy` None is the variant's own.
+    """
+
+    trainer: Trainer
+    copy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A row of one of the paper's tables: a trainer with some of its parts changed or switched off.
 
-    `copies` are those of the data that it is trained and judged on, by their names in `trainers.copies`.
+    `copies` are those of the data that it is trained and judged on, by their names in `trainers.copies`. With a
+    `representation` only what follows it is trained (`TrainOptions.representation`).
     """
 
     table: str
     label: str
     trainer: Trainer
     copies: tuple[str, ...] = (AS_GIVEN,)
+    representation: Shared | None = None
+
+    @property
+    def training(self) -> tuple[object, ...]:
+        """Equal where variants are trained alike, and so once."""
+        shared = self.representation
+        return (id(self.trainer),) if shared is None else (id(self.trainer), id(shared.trainer), shared.copy)

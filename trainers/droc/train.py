@@ -8,7 +8,7 @@ from dataclasses import replace
 from engine import bundle
 from engine.errors import UsageError
 from trainers import backbones, learnt
-from trainers.base import TrainOptions, TrainReport, Variant
+from trainers.base import Shared, TrainOptions, TrainReport, Variant
 from trainers.checkpoint import Checkpoint
 from trainers.droc import saved
 from trainers.droc.classifiers import Classifier
@@ -18,6 +18,7 @@ from trainers.droc.network import ImageNet
 from trainers.droc.pictures import patch_features
 from trainers.droc.pretext import Representation
 from trainers.droc.settings import Settings
+from trainers.droc.variants import lines
 from trainers.job import Fact, Job
 from trainers.learning import learn, seeded
 from trainers.learnt import Learnt
@@ -53,8 +54,22 @@ class Droc:
         return learnt.train(self, self._decided(options), _learn, options, progress)
 
     def variants(self, protocol: str) -> Sequence[Variant]:
-        """See `Trainer.variants`."""
-        return []
+        """See `Trainer.variants`; equal settings are one trainer, so that it trains once."""
+        trainers: dict[Settings, Droc] = {}
+
+        def of(settings: Settings) -> Droc:
+            return trainers.setdefault(settings, Droc(settings))
+
+        return [
+            Variant(
+                line.figure,
+                line.label,
+                of(line.settings),
+                line.copies,
+                None if line.learnt_by is None else Shared(of(line.learnt_by), line.learnt_on),
+            )
+            for line in lines(protocol, self.settings)
+        ]
 
     def _decided(self, options: TrainOptions) -> Settings:
         if options.representation is None:
