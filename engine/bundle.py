@@ -118,6 +118,8 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _files(manifest: Manifest) -> Iterator[File]:
+    if manifest.weights is not None:
+        yield manifest.weights
     for executable in manifest.executables.values():
         yield executable.network
         yield from executable.data

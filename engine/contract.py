@@ -144,7 +144,9 @@ class Manifest(Struct, frozen=True):
     """The content of `bundle.json`.
 
     `smoothing_sigma_px` is the standard deviation of the Gaussian that smooths the map at input size. `settings` are
-    the trainer's, `report` what training measured (for people), `versions` of the libraries that made it.
+    the trainer's, `report` what training measured (for people), `versions` of the libraries that made it. `weights` is
+    a safetensors file of the network's weights as its method names them, where that can make use of them again; serving
+    does not read it.
     """
 
     name: Name
@@ -159,6 +161,7 @@ class Manifest(Struct, frozen=True):
     report: dict[str, float | int | str | None]
     versions: dict[str, str]
     schema_version: Literal[1] = SCHEMA_VERSION
+    weights: File | None = None
 
     @property
     def model(self) -> str:

@@ -19,12 +19,28 @@ from trainers.progress import Progress
 
 DEFAULT_TARGET_FPR = 0.01
 AS_GIVEN = "as given"  # a protocol's data unchanged, see `trainers.copies`
-OF_SOME = frozenset({"backbone", "channels", "download_weights", "encoder", "objective", "width"})
-
+OF_SOME = frozenset(
+    {
+        "backbone",
+        "channels",
+        "classifier",
+        "download_weights",
+        "encoder",
+        "network",
+        "objective",
+        "patch_size",
+        "pretext",
+        "representation",
+        "width",
+    }
+)
 
 Objective = Literal["1", "2", "both"]
 Width = Literal["narrow", "full"]
 EncoderKind = Literal["scratch", "imagenet", "distilled", "self-supervised"]
+PretextKind = Literal["rotation", "contrastive", "distaug", "random", "imagenet"]
+NetworkKind = Literal["padding-free", "resnet18"]
+ClassifierKind = Literal["gde", "kde", "oc-svm", "oc-svm-linear", "cosine", "rotation-softmax"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +48,8 @@ class TrainOptions:
     """What `engine train` was asked for; None leaves a value to the method.
 
     `threads` 0 means all cores; `image_size` is the side in pixels; `target_fpr` the share of good pictures that may be
-    rejected. The options from `backbone` (NAME or NAME=FILE) on are of some methods only, see `Trainer.takes`.
+    rejected. The options from `backbone` (NAME or NAME=FILE) on are of some methods only, see `Trainer.takes`;
+    `representation` is a bundle whose learnt features are taken as they are.
     """
 
     data: Path
@@ -48,6 +65,11 @@ class TrainOptions:
     objective: Objective | None = None
     width: Width | None = None
     encoder: EncoderKind | None = None
+    pretext: PretextKind | None = None
+    network: NetworkKind | None = None
+    patch_size: int | None = None
+    classifier: ClassifierKind | None = None
+    representation: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +127,32 @@ def _flag(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """A representation that variants share: the trainer that makes it, and the copy of the data that it learns from.
+
+    `copy` None is the variant's own.
+    """
+
+    trainer: Trainer
+    copy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A row of one of the paper's tables: a trainer with some of its parts changed or switched off.
 
-    `copies` are those of the data that it is trained and judged on, by their names in `trainers.copies`.
+    `copies` are those of the data that it is trained and judged on, by their names in `trainers.copies`. With a
+    `representation` only what follows it is trained (`TrainOptions.representation`).
     """
 
     table: str
     label: str
     trainer: Trainer
     copies: tuple[str, ...] = (AS_GIVEN,)
+    representation: Shared | None = None
+
+    @property
+    def training(self) -> tuple[object, ...]:
+        """Equal where variants are trained alike, and so once."""
+        shared = self.representation
+        return (id(self.trainer),) if shared is None else (id(self.trainer), id(shared.trainer), shared.copy)

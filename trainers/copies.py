@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,35 +10,28 @@ from trainers.base import AS_GIVEN
 from trainers.data import Dataset
 from trainers.disturb import write_disturbed
 from trainers.progress import Progress
-from trainers.subsets import write_contaminated, write_small
+from trainers.subsets import write_contaminated, write_outliers, write_small
 
+# Fills a folder with a copy of a dataset, by a seed, and returns where it is.
 Copy = Callable[[Dataset, Path, int, Progress], Path]
 
-
-def _as_given(dataset: Dataset, folder: Path, seed: int, progress: Progress) -> Path:
-    return dataset.path
+_SHARE = re.compile(r"(\d+(?:\.\d+)?) %( contaminated| outliers|)")
 
 
-def _disturbed(kind: str) -> Copy:
-    return lambda dataset, folder, seed, progress: write_disturbed(dataset, kind, folder, seed, progress)
+def copy_named(name: str) -> Copy:
+    """`as given`, `colour`, `spatial`, `20 %`, `5 % contaminated`, `5 % outliers`; raises ValueError for another."""
+    if name == AS_GIVEN:
+        return lambda dataset, folder, seed, progress: dataset.path
+    if name in ("colour", "spatial"):
+        return lambda dataset, folder, seed, progress: write_disturbed(dataset, name, folder, seed, progress)
+    found = _SHARE.fullmatch(name)
+    if found is None:
+        raise ValueError(f"a copy named {name!r} is not known")
+    share = float(found[1]) / 100
+    write = {"": write_small, " contaminated": write_contaminated, " outliers": write_outliers}[found[2]]
+    return lambda dataset, folder, seed, progress: write(dataset, share, folder, seed)
 
 
-def _small(share: float) -> Copy:
-    return lambda dataset, folder, seed, progress: write_small(dataset, share, folder, seed)
-
-
-def _contaminated(share: float) -> Copy:
-    return lambda dataset, folder, seed, progress: write_contaminated(dataset, share, folder, seed)
-
-
-# Each fills a folder and returns where the copy is.
-COPIES: dict[str, Copy] = {
-    AS_GIVEN: _as_given,
-    "colour": _disturbed("colour"),
-    "spatial": _disturbed("spatial"),
-    "20 %": _small(0.2),
-    "60 %": _small(0.6),
-    "1 % contaminated": _contaminated(0.01),
-    "5 % contaminated": _contaminated(0.05),
-    "10 % contaminated": _contaminated(0.1),
-}
+def at_ratio(text: str, ratio: float) -> str:
+    """A copy's name, or a label with one in it, with another share of bad pictures among the training ones."""
+    return re.sub(r"\d+(?:\.\d+)? %(?= contaminated| outliers)", f"{100 * ratio:g} %", text)

@@ -26,6 +26,7 @@ from engine.types import U8
 from trainers.data import ImageSource, Pictures
 from trainers.layouts import class_folders
 from trainers.progress import Progress
+from trainers.subsets import SPARE
 
 _IDX_PARTS = {"train": "train", "test": "t10k"}
 _IDX_UINT8 = 8  # the type code of unsigned bytes
@@ -99,11 +100,14 @@ def read_labelled(path: str | Path) -> Labelled | None:
     return None
 
 
-def write_one_class(data: Labelled, index: int, folder: Path, progress: Progress) -> Path:
-    """Fill `folder` with MVTec AD layout: class `index` is good, every other test picture a defect of its class's name.
+def write_one_class(data: Labelled, index: int, folder: Path, progress: Progress, *, spare: bool = False) -> Path:
+    """Fill `folder` with MVTec AD layout: class `index` is good, other test pictures are defects by class.
 
+    With `spare`, as many training pictures of the other classes lie beside it, for `subsets.write_outliers`.
     Returns the folder.
     """
+    if spare:
+        _write_spare(data, index, folder)
     good = np.flatnonzero(data.train.labels == index)
     with progress.task(f"write {data.classes[index]}", len(good) + len(data.test.labels)) as task:
         for row in good.tolist():
@@ -114,6 +118,13 @@ def write_one_class(data: Labelled, index: int, folder: Path, progress: Progress
             _write(folder / "test" / kind / f"{row:06}.png", data.test.images[row])
             task.advance()
     return folder
+
+
+def _write_spare(data: Labelled, index: int, folder: Path) -> None:
+    others = np.flatnonzero(data.train.labels != index)
+    count = min(len(others), len(data.train.labels) - len(others))
+    for row in np.random.default_rng(index).permutation(others)[:count].tolist():
+        _write(folder / SPARE / f"{row:06}.png", data.train.images[row])
 
 
 def _read_idx(root: Path) -> Labelled | None:

@@ -8,15 +8,16 @@ A fifth of the pictures is held out before anything is learnt, and the threshold
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from engine import bundle
-from engine.contract import GRID_NAME, SCORE_NAME, Calibration, Executable, Input, Manifest, Precision
+from engine.contract import GRID_NAME, SCORE_NAME, Calibration, Executable, File, Input, Manifest, Precision
 from engine.maps import MapHead
 from trainers import manifest, resized
 from trainers.base import Trainer, TrainOptions, TrainReport, refuse_others
@@ -30,6 +31,7 @@ from trainers.progress import Progress
 from trainers.resized import Resized
 
 NETWORK = "network.onnx"
+WEIGHTS = "weights.safetensors"
 _BATCH = 8
 
 S = TypeVar("S", bound=Settings)
@@ -40,7 +42,8 @@ class Learnt:
     """What a method makes of pictures: the network as it is served, how its map is smoothed, and what was measured.
 
     `mean` and `std` say how the graph normalises 0..255 values, for the record; `checkpoints` are those to remove once
-    there is a bundle; `scores` says whether the network gives scores of its own.
+    there is a bundle; `scores` says whether the network gives scores of its own; `weights` are what the method needs to
+    make torch modules of the bundle again, if it can.
     """
 
     network: nn.Module
@@ -50,6 +53,7 @@ class Learnt:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     scores: bool = False
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def train(
@@ -95,7 +99,17 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
         settings=job.recorded(),
         report=learnt.facts | {"n_learnt": len(job.pictures.training), "n_held_out": len(job.pictures.held_out)},
         versions=manifest.versions(),
+        weights=_kept(learnt.weights, folder),
     )
+
+
+def _kept(weights: Mapping[str, Tensor], folder: Path) -> File | None:
+    """The weights' file, where there are any."""
+    if not weights:
+        return None
+    path = folder / WEIGHTS
+    save_file({name: value.contiguous() for name, value in weights.items()}, path)
+    return bundle.describe(path, folder)
 
 
 def calibrated(

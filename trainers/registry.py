@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from engine.errors import UsageError
 from trainers.base import Trainer
+from trainers.droc import Droc
 from trainers.fyd import Fyd
 from trainers.igd import Igd
 from trainers.ssae import Ssae
@@ -37,6 +38,7 @@ _REGISTRY = Registry()
 _REGISTRY.add(Fyd())
 _REGISTRY.add(Ssae())
 _REGISTRY.add(Igd())
+_REGISTRY.add(Droc())
 
 get = _REGISTRY.get
 

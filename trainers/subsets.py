@@ -1,4 +1,5 @@
-"""Copies of a dataset with fewer training pictures, or with defective ones among them (IGD, Tables 6 and 7).
+"""Copies of a dataset with fewer training pictures, or with defective ones among them (IGD, Tables 6 and 7; DROC,
+Figures 9 to 11).
 
 Pictures are linked, not copied.
 """
@@ -12,6 +13,8 @@ import numpy as np
 
 from engine.errors import DataError
 from trainers.data import Dataset, Item
+
+SPARE = "spare"  # a folder that training and judging do not look at
 
 
 def write_small(dataset: Dataset, share: float, folder: Path, seed: int) -> Path:
@@ -34,6 +37,30 @@ def write_contaminated(dataset: Dataset, share: float, folder: Path, seed: int) 
     injected = [dataset.test[i] for i in sorted(moved)]
     left = [item for i, item in enumerate(dataset.test) if i not in moved]
     return _write(folder, [*dataset.train, *injected], left)
+
+
+def write_outliers(dataset: Dataset, share: float, folder: Path, seed: int) -> Path:
+    """Bad pictures make up a share of the training ones: spare ones of `labelled.write_one_class`, all test pictures
+    staying; where there are none, defective test pictures, taken out of the test set.
+
+    Raises DataError where there are not enough of them.
+    """
+    spare = [Item(path.relative_to(dataset.path).as_posix(), path) for path in spare_pictures(dataset.path)]
+    bad = spare or [item for item in dataset.test if item.defect is not None]
+    count = max(1, round(share / (1 - share) * len(dataset.train)))
+    if count > len(bad):
+        raise DataError(
+            f"{dataset.path}: {100 * share:g} % outliers among {len(dataset.train)} good pictures need {count} bad "
+            f"ones, got {len(bad)}; lower the ratio"
+        )
+    moved = [bad[i] for i in sorted(_random(seed).permutation(len(bad))[:count])]
+    left = [item for item in dataset.test if item not in moved]
+    return _write(folder, [*dataset.train, *moved], left)
+
+
+def spare_pictures(folder: Path) -> list[Path]:
+    """Training pictures of the other classes, beside one-class data."""
+    return sorted((folder / SPARE).rglob("*.png"))
 
 
 def _write(folder: Path, train: Sequence[Item], test: Sequence[Item]) -> Path:

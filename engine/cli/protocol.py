@@ -17,7 +17,7 @@ from engine.config import Runtime
 from engine.serving.select import read_and_open
 
 _BATCH = 8
-_NUMBERS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "distance_variance")
+_NUMBERS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "distance_variance", "mmd")
 
 
 def protocol(
@@ -25,12 +25,16 @@ def protocol(
         str, typer.Argument(help="ablation, disturbed, small, contaminated or one-class; see docs/training.md.")
     ],
     data: Annotated[Path, typer.Argument(help="A folder of good and defective pictures, or of labelled classes.")],
-    method: Annotated[str, typer.Option(help="The detector: fyd, ssae or igd.")] = "fyd",
+    method: Annotated[str, typer.Option(help="The detector: fyd, ssae, igd or droc.")] = "fyd",
     epochs: Annotated[int | None, typer.Option(min=0, help="Epochs of the learnt parts.")] = None,
     backbone: Annotated[str | None, typer.Option(help="As for `engine train`.")] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Side of the network's input, px.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    ratio: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=0.5, help="contaminated: this share of bad pictures, not the paper's."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Train and judge every variant of a paper's table."""
@@ -56,7 +60,7 @@ def protocol(
             yield training("evaluate", "protocol").Judge(predictor.predict, size.height, size.width, calibration)
             predictor.close()
 
-        outcome = protocols.run(name, registry.get(method), options, open_judge, progress.on_stderr())
+        outcome = protocols.run(name, registry.get(method), options, open_judge, progress.on_stderr(), ratio)
     if json:
         console.print_json(outcome.document())
     else:

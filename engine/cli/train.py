@@ -14,7 +14,7 @@ from engine.cli.lazy import training
 def train(
     data: Annotated[Path, typer.Argument(help="A folder: MVTec AD or BTAD layout, or good pictures.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
-    method: Annotated[str, typer.Option(help="The detector: fyd, ssae or igd.")] = "fyd",
+    method: Annotated[str, typer.Option(help="The detector: fyd, ssae, igd or droc.")] = "fyd",
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of the learnt parts; fyd with 0 fits the Gaussian only.")
     ] = None,
@@ -26,22 +26,43 @@ def train(
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
     backbone: Annotated[
         str | None,
-        typer.Option(help="fyd, igd: efficientnet_lite0, resnet18, wide_resnet50_2; NAME=FILE gives its weights."),
+        typer.Option(
+            help="fyd, igd, droc: efficientnet_lite0, resnet18, wide_resnet50_2; NAME=FILE gives its weights."
+        ),
     ] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="fyd: keep this many feature channels.")] = None,
     download_weights: Annotated[
-        bool, typer.Option("--download-weights", help="fyd, igd: fetch the backbone's weights where no file has them.")
+        bool,
+        typer.Option("--download-weights", help="fyd, igd, droc: fetch the backbone's weights where no file has them."),
     ] = False,
     objective: Annotated[
         Literal["1", "2", "both"] | None,
         typer.Option(help="ssae: the equation to train by; both is one detector of two."),
     ] = None,
     width: Annotated[
-        Literal["narrow", "full"] | None, typer.Option(help="ssae, igd: narrow without a GPU, full with one.")
+        Literal["narrow", "full"] | None, typer.Option(help="ssae, igd, droc: narrow without a GPU, full with one.")
     ] = None,
     encoder: Annotated[
         Literal["scratch", "imagenet", "distilled", "self-supervised"] | None,
         typer.Option(help="igd: what the encoder is made of; `imagenet` is the backbone itself."),
+    ] = None,
+    pretext: Annotated[
+        Literal["rotation", "contrastive", "distaug", "random", "imagenet"] | None,
+        typer.Option(help="droc: what the representation learns by; the last two are baselines that learn nothing."),
+    ] = None,
+    network: Annotated[
+        Literal["padding-free", "resnet18"] | None,
+        typer.Option(help="droc: padding-free for maps, resnet18 for whole pictures, unless given."),
+    ] = None,
+    patch_size: Annotated[
+        int | None, typer.Option(min=32, help="droc: side of the patches, px; the image size for whole pictures.")
+    ] = None,
+    classifier: Annotated[
+        Literal["gde", "kde", "oc-svm", "oc-svm-linear", "cosine", "rotation-softmax"] | None,
+        typer.Option(help="droc: what is fitted to the representation."),
+    ] = None,
+    representation: Annotated[
+        Path | None, typer.Option(help="droc: a bundle whose representation is taken; only the classifier is fitted.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -61,6 +82,11 @@ def train(
         objective=objective,
         width=width,
         encoder=encoder,
+        pretext=pretext,
+        network=network,
+        patch_size=patch_size,
+        classifier=classifier,
+        representation=representation,
     )
     shown = progress.on_stderr()
     report = registry.get(method).train(options, shown)

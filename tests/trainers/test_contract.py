@@ -51,7 +51,7 @@ def test_the_bundle_verifies_and_says_how_it_was_made(method, report):
     assert manifest.settings["seed"] == 0
     assert "epochs" in manifest.settings
     assert {"torch", "onnxruntime", "anomaly-engine"} <= set(manifest.versions)
-    named = {"bundle.json"}
+    named = {"bundle.json"} | ({manifest.weights.path} if manifest.weights else set())
     for executable in manifest.executables.values():
         files = (executable.network, executable.gaussian, *executable.data)
         named |= {file.path for file in files if file is not None}
@@ -130,6 +130,11 @@ def test_options_of_other_methods_are_refused(method, tiny_options, tmp_path):
         "objective": "1",
         "width": "full",
         "encoder": "scratch",
+        "pretext": "rotation",
+        "network": "resnet18",
+        "patch_size": 32,
+        "classifier": "gde",
+        "representation": tmp_path / "other",
     }
     assert set(values) == OF_SOME >= trainer.takes
     for name in OF_SOME - trainer.takes:

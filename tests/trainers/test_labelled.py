@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError
-from trainers.data import Pictures, read_dataset
+from trainers.data import Item, Pictures, read_dataset
 from trainers.labelled import read_labelled, write_one_class
 from trainers.progress import RecordedProgress
+from trainers.subsets import spare_pictures
 
 LABELS = {"train": [0, 1, 2, 1, 0, 1], "test": [2, 0, 1]}
 
@@ -125,3 +126,14 @@ def test_what_cannot_be_used_is_refused_by_name(kind, tmp_path):
     match = damaged(tmp_path, kind)
     with pytest.raises(DataError, match=match):
         read_labelled(tmp_path)
+
+
+def test_spare_pictures_are_training_pictures_of_the_other_classes(idx, tmp_path_factory):
+    data = read_labelled(idx)
+    folder = tmp_path_factory.mktemp("one class")
+    write_one_class(data, 1, folder, RecordedProgress(), spare=True)
+    others = [data.train.images[row] for row in (0, 2, 4)]
+    found = [Pictures([Item(path.name, path)])[0] for path in spare_pictures(folder)]
+    assert len(found) == 3  # as many as the class has
+    assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in others)
+    assert len(read_dataset(folder).train) == 3

@@ -14,7 +14,7 @@ from engine.contract import Calibration, Estimate, Scale
 from engine.errors import UsageError
 from engine.serving.base import ConstantPredictor
 from trainers import disturb, protocol
-from trainers.base import TrainOptions, TrainReport, Variant
+from trainers.base import Shared, TrainOptions, TrainReport, Variant
 from trainers.data import Pictures, read_dataset, read_mask
 from trainers.evaluate import Judge
 from trainers.fyd import Fyd, Settings
@@ -240,3 +240,50 @@ def test_one_class_needs_classes(parts):
     trainer = Recording("this", in_protocols=("one-class",))
     with pytest.raises(UsageError, match="has no classes"):
         protocol.run("one-class", trainer, TrainOptions(parts, parts), brightness_judge, RecordedProgress())
+
+
+@dataclass
+class Staged(Recording):
+    """A trainer with rows that share a representation, and one whose representation is of outliers."""
+
+    made: Recording = field(default_factory=lambda: Recording("made"))
+
+    def variants(self, protocol):
+        made = Shared(self.made)
+        return [
+            Variant("A", "one", self, ("as given", "10 % outliers"), made),
+            Variant("A", "two", Recording("two"), ("as given",), made),
+            Variant("A", "of 20 % outliers", self, ("as given",), Shared(made.trainer, "20 % outliers")),
+        ]
+
+
+def test_a_shared_representation_is_made_once_on_each_copy_and_given_to_the_rest(parts):
+    trainer = Staged("this")
+    options = TrainOptions(parts, parts, epochs=3, image_size=64, backbone="x")
+    outcome = protocol.run("contaminated", trainer, options, brightness_judge, RecordedProgress())
+    assert [(row.copy, row.variant) for row in outcome.rows] == [
+        ("as given", "one"),
+        ("as given", "two"),
+        ("as given", "of 20 % outliers"),
+        ("10 % outliers", "one"),
+    ]
+    learnt = trainer.made.asked
+    assert [asked.data == parts for asked in learnt] == [True, False, False]
+    assert all((asked.epochs, asked.image_size, asked.representation) == (3, 64, None) for asked in learnt)
+    places = [asked.out for asked in learnt]
+    assert len(set(places)) == 3
+    assert [asked.representation for asked in trainer.asked] == [places[0], places[1], places[2]]
+    assert all((asked.epochs, asked.image_size, asked.backbone) == (None, None, None) for asked in trainer.asked)
+
+
+def test_a_ratio_takes_the_place_of_the_paper_s(parts):
+    trainer = Staged("this")
+    outcome = protocol.run(
+        "contaminated", trainer, TrainOptions(parts, parts), brightness_judge, RecordedProgress(), ratio=0.15
+    )
+    assert [(row.copy, row.variant) for row in outcome.rows][2:] == [
+        ("as given", "of 15 % outliers"),
+        ("15 % outliers", "one"),
+    ]
+    with pytest.raises(UsageError, match="--ratio: of protocol contaminated only, not of ablation"):
+        protocol.run("ablation", trainer, TrainOptions(parts, parts), brightness_judge, RecordedProgress(), ratio=0.1)

@@ -6,7 +6,7 @@ from engine.contract import NAME_PATTERN
 from engine.errors import UsageError
 from trainers import registry
 from trainers.base import Trainer, TrainOptions
-from trainers.copies import COPIES
+from trainers.copies import copy_named
 from trainers.fyd import Fyd
 from trainers.progress import RecordedProgress
 from trainers.protocol import PROTOCOLS
@@ -34,7 +34,10 @@ def test_variants_are_rows_of_tables(name, protocol):
     rows = [(variant.table, variant.label) for variant in variants]
     assert len(rows) == len(set(rows))
     assert all(variant.trainer.name == name for variant in variants)
-    assert {copy for variant in variants for copy in variant.copies} <= set(COPIES)
+    for variant in variants:
+        shared = variant.representation
+        for copy in (*variant.copies, *([shared.copy] if shared and shared.copy else [])):
+            assert callable(copy_named(copy))
 
 
 def test_an_unknown_method_is_refused():

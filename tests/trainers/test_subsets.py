@@ -1,10 +1,14 @@
 """Smaller and contaminated copies of a dataset."""
 
+import shutil
+
+import cv2
+import numpy as np
 import pytest
 
 from engine.errors import DataError
 from trainers.data import read_dataset
-from trainers.subsets import write_contaminated, write_small
+from trainers.subsets import write_contaminated, write_outliers, write_small
 
 
 def contents(items):
@@ -50,3 +54,32 @@ def test_contamination_moves_defective_pictures_from_test_to_training(share, mov
 def test_without_defects_nothing_can_be_contaminated(parts, tmp_path):
     with pytest.raises(DataError, match="no defective test pictures"):
         write_contaminated(read_dataset(parts / "train" / "good"), 0.1, tmp_path / "copy", 0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_outliers_are_a_share_of_the_training_set_and_leave_the_test_set(share, parts, tmp_path):
+    before = read_dataset(parts)
+    after = read_dataset(write_outliers(before, share, tmp_path / "copy", 0))
+    defective = contents([item for item in before.test if item.defect])
+    injected = [content for content in contents(after.train) if content in defective]
+    assert len(injected) == round(share * len(after.train))
+    assert sorted(injected + contents([item for item in after.test if item.defect])) == sorted(defective)
+    with pytest.raises(
+        DataError, match="50 % outliers among 24 good pictures need 24 bad ones, got 6; lower the ratio"
+    ):
+        write_outliers(before, 0.5, tmp_path / "many", 0)
+
+
+def test_spare_outliers_come_first_and_the_test_set_stays(parts, tmp_path):
+    root = tmp_path / "with spare"
+    shutil.copytree(parts, root)
+    for i in range(8):
+        path = root / "spare" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.full((64, 64, 3), i, np.uint8))
+    before = read_dataset(root)
+    assert len(before.train) == 24  # spare ones are no training pictures by themselves
+    after = read_dataset(write_outliers(before, 0.2, tmp_path / "copy", 0))
+    spare = [path.read_bytes() for path in (root / "spare").iterdir()]
+    assert sum(content in spare for content in contents(after.train)) == 6
+    assert contents(after.test) == contents(before.test)

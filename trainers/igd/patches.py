@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainers import patches
+
 STRIDE_PX = 16
 PATCH_PX = 2 * STRIDE_PX
 _CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -17,17 +19,12 @@ _CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 def patches_a_side(side_px: int) -> int:
     """p: 15 at 256 px."""
-    return side_px // STRIDE_PX - 1
+    return patches.per_side(side_px, PATCH_PX, STRIDE_PX)
 
 
 def cut(pictures: Tensor) -> Tensor:
     """(N, C, side, side) -> patches (N p^2, C, 32, 32)."""
-    channels, blocks = pictures.shape[1], pictures.shape[3] // STRIDE_PX
-    grid = pictures.reshape(-1, channels, blocks, STRIDE_PX, blocks, STRIDE_PX)
-    grid = grid.permute(0, 2, 4, 1, 3, 5)  # (N, b, b, C, 16, 16)
-    tall = torch.cat([grid[:, :-1], grid[:, 1:]], dim=4)  # (N, p, b, C, 32, 16)
-    whole = torch.cat([tall[:, :, :-1], tall[:, :, 1:]], dim=5)  # (N, p, p, C, 32, 32)
-    return whole.reshape(-1, channels, PATCH_PX, PATCH_PX)
+    return patches.cut(pictures, PATCH_PX, STRIDE_PX)
 
 
 def joined(maps: Tensor, per_side: int) -> Tensor:

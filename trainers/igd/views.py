@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from trainers.crops import random_crop
 
 MIN_SIDE = 0.5  # of a crop, as a share of the picture's
 JITTER = 0.4  # brightness and contrast change by a factor within 1 +- this
@@ -16,12 +17,7 @@ def view(x: Tensor, generator: torch.Generator) -> Tensor:
     n = len(x)
     draws = torch.rand((7, n), generator=generator).to(x.device)
     side = MIN_SIDE + (1 - MIN_SIDE) * draws[0]
-    shift = (2 * draws[1:3] - 1) * (1 - side)  # (2, n), from the picture's centre, of its half side
-    mirror = torch.where(draws[3] < 0.5, -1.0, 1.0)
-    zero = torch.zeros_like(side)
-    affine = torch.stack([side * mirror, zero, shift[0], zero, side, shift[1]], dim=1).view(n, 2, 3)
-    places = F.affine_grid(affine, list(x.shape), align_corners=False)
-    crop = F.grid_sample(x, places, mode="bilinear", padding_mode="border", align_corners=False)
+    crop = random_crop(x, side, draws[1:3], draws[3] < 0.5)
     return _relit(crop, draws[4:])
 
 
