@@ -38,7 +38,9 @@ def run(capsys):
     return run
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "eval", "protocol", "serve", "push", "bench", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "eval", "explain", "protocol", "serve", "push", "bench", "doctor"]
+)
 def test_every_command_explains_itself(run, command):
     done = run(command, "--help")
     assert done.returncode == 0
