@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from kernels import _cpu
 from kernels.errors import KernelError
 from kernels.storage import ITEM_BYTES, Storage
@@ -17,6 +20,8 @@ Factorisation = Literal["triangular", "low_rank"]
 # (benchmarks/bench_mahalanobis.py), it costs this many values of a triangular factor.
 LOW_RANK_COST = 1.6
 
+_PANEL_ROWS, _HALF_ROWS = 16, 8  # as in csrc/layout.hpp
+
 
 def row_values(channels: int) -> int:
     """Values that one row of a low-rank factor occupies."""
@@ -26,6 +31,24 @@ def row_values(channels: int) -> int:
 def packed_values(channels: int) -> int:
     """Values that one triangular factor occupies, a little over C(C+1)/2."""
     return _cpu.packed_values(channels)
+
+
+def triangle(channels: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The (row, column) in its C x C matrix of every value of a packed triangular factor, (packed values,) each.
+
+    Rows of padding are negative: the panels of 16 rows end at the last row, so the first one begins above the matrix.
+    """
+    panels = -(-channels // _PANEL_ROWS)
+    rows, columns = [], []
+    for panel in range(panels):
+        below = _PANEL_ROWS * (panels - 1 - panel)  # rows of the matrix under this panel
+        first = channels - below - _PANEL_ROWS
+        for column in range(channels - below):
+            touched = _HALF_ROWS if column >= channels - below - _HALF_ROWS else 0
+            found = np.arange(first + touched, first + _PANEL_ROWS)
+            rows.append(found)
+            columns.append(np.full_like(found, column))
+    return np.concatenate(rows), np.concatenate(columns)
 
 
 def full_rank(channels: int, samples: int, rank: int | None) -> int:

@@ -1,4 +1,4 @@
-"""The Mahalanobis map as an operator of torch, so that networks which end in it can be traced and exported.
+"""The Mahalanobis map as an operator of torch, so that networks which end in it can be traced, exported and explained.
 
 Letters: N batch, C channels, h w grid, P = h * w positions, R rank.
 """
@@ -19,6 +19,7 @@ from kernels.cuda.model import DeviceGaussian
 from kernels.errors import ShapeError
 from kernels.gaussian import Gaussian
 from kernels.storage import Storage, Stored
+from trainers.slope import Parts, slope
 
 _DTYPES: dict[Storage, torch.dtype] = {
     "float32": torch.float32,
@@ -53,7 +54,10 @@ def mahalanobis_map(
     weights: Tensor | None = None,
     tail: Tensor | None = None,
 ) -> Tensor:
-    """`kernels.mahalanobis_map` of a Gaussian's arrays; the factor's dtype is its storage. It has no gradient."""
+    """`kernels.mahalanobis_map` of a Gaussian's arrays; the factor's dtype is its storage.
+
+    Its gradient is that by the features (`trainers.slope`); the Gaussian's arrays have none.
+    """
     out = torch.empty((features.shape[0], *mean.shape[:2]), dtype=torch.float32, device=features.device)
     parts = (scale, weights, tail)
     if features.is_cuda:
@@ -77,6 +81,21 @@ def _fake(
     return features.new_empty((features.shape[0], *mean.shape[:2]), dtype=torch.float32)
 
 
+def _remember(ctx: Any, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs, output)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    features, mean, factor, scale, weights, tail, distances = ctx.saved_tensors
+    if not ctx.needs_input_grad[0]:
+        return (None,) * 6
+    parts = Parts(mean, factor, scale, weights, tail)
+    return slope(features, parts, distances, gradient), None, None, None, None, None
+
+
+mahalanobis_map.register_autograd(_backward, setup_context=_remember)
+
+
 def _stored(factor: Stored, storage: Storage) -> Tensor:
     """A factor as a tensor of the dtype that it is stored in."""
     signed = factor if factor.dtype == np.float32 else factor.view(np.int16)  # torch knows little of uint16
@@ -90,10 +109,10 @@ def _storage(factor: Tensor) -> Storage:
     raise ShapeError(f"factor: expected float32, float16 or bfloat16, got {factor.dtype}")
 
 
-Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
+Optional = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
-def _on_cpu(features: Tensor, mean: Tensor, factor: Tensor, parts: Parts, out: Tensor) -> None:
+def _on_cpu(features: Tensor, mean: Tensor, factor: Tensor, parts: Optional, out: Tensor) -> None:
     scale, weights, tail = (None if part is None else part.numpy() for part in parts)
     gaussian = Gaussian(
         mean=mean.numpy(),
@@ -108,7 +127,7 @@ def _on_cpu(features: Tensor, mean: Tensor, factor: Tensor, parts: Parts, out: T
     kernels.mahalanobis_map(_array(features), gaussian, out.numpy(), torch.get_num_threads())
 
 
-def _on_cuda(features: Tensor, mean: Tensor, factor: Tensor, parts: Parts, out: Tensor) -> None:
+def _on_cuda(features: Tensor, mean: Tensor, factor: Tensor, parts: Optional, out: Tensor) -> None:
     from kernels.cuda.map import mahalanobis_map as on_cuda
 
     stream = stream_of(features)

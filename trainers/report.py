@@ -21,6 +21,7 @@ from trainers.pictures import fitted, heat_legend, jpeg
 
 Tone = Literal["neutral", "good", "bad"]
 _THUMBNAIL_PX = 360
+_PLATE_PX = 720
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,26 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True)
+class Plate:
+    """One large picture (H, W, 3) RGB and what it shows."""
+
+    title: str
+    picture: U8
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plates:
+    """Large pictures to be looked at one by one; `legend` shows the colour scale of heat maps."""
+
+    kind: ClassVar[str] = "plates"
+    title: str
+    plates: Sequence[Plate]
+    intro: str = ""
+    legend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table; every row has as many cells as there are columns, the first of which names the row."""
 
@@ -104,7 +125,7 @@ class Text:
     paragraphs: Sequence[str]
 
 
-Section = Tiles | Charts | Gallery | Table | Facts | Text
+Section = Tiles | Charts | Gallery | Plates | Table | Facts | Text
 
 
 def write_report(path: str | Path, title: str, subtitle: str, sections: Sequence[Section]) -> Path:
@@ -119,6 +140,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """The page as HTML."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["thumbnail"] = lambda image: _data_url("image/jpeg", jpeg(fitted(image, _THUMBNAIL_PX)))
+    environment.filters["plate"] = lambda image: _data_url("image/jpeg", jpeg(fitted(image, _PLATE_PX)))
     environment.filters["svg"] = lambda data: _data_url("image/svg+xml", data)
     source = (resources.files("trainers") / "templates" / "report.html").read_text(encoding="utf-8")
     legend = _data_url("image/png", heat_legend())

@@ -12,6 +12,7 @@ from engine.cli.demo import demo
 from engine.cli.doctor import doctor
 from engine.cli.evaluate import evaluate
 from engine.cli.export import export
+from engine.cli.explain import explain
 from engine.cli.protocol import protocol
 from engine.cli.publish import publish, rollback
 from engine.cli.push import push
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(explain)
 app.command()(protocol)
 app.command()(export)
 app.command()(serve)
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail("interrupted")
         return 130
     except typer.TyperException as error:  # wrong options and arguments
-        explain = getattr(error, "format_message", error.__str__)
-        fail(f"{explain() or 'no command was given'} (see `engine --help`)")
+        describe = getattr(error, "format_message", error.__str__)
+        fail(f"{describe() or 'no command was given'} (see `engine --help`)")
         return 2
     return status if isinstance(status, int) else 0

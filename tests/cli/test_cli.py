@@ -45,6 +45,7 @@ def run(capsys):
         "demo",
         "train",
         "eval",
+        "explain",
         "protocol",
         "export",
         "serve",
