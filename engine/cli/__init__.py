@@ -11,8 +11,8 @@ from engine.cli.console import fail
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
 from engine.cli.evaluate import evaluate
-from engine.cli.export import export
 from engine.cli.explain import explain
+from engine.cli.export import export
 from engine.cli.protocol import protocol
 from engine.cli.publish import publish, rollback
 from engine.cli.push import push
