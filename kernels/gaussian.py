@@ -103,8 +103,8 @@ class Gaussian:
         """One line: arrays of a hundred megabytes are not for reading."""
         rows, columns = self.grid
         return (
-            f"Gaussian({rows} x {columns} positions, {self.channels} channels, {self.factorisation} of rank {self.rank}, "
-            f"{self.storage}, {self.samples} samples, {self.nbytes / 1e6:.1f} MB)"
+            f"Gaussian({rows} x {columns} positions, {self.channels} channels, {self.factorisation} of rank "
+            f"{self.rank}, {self.storage}, {self.samples} samples, {self.nbytes / 1e6:.1f} MB)"
         )
 
     def astype(self, storage: Storage) -> Gaussian:
