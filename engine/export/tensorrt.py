@@ -41,7 +41,7 @@ class TensorrtTarget:
             bundles.write_manifest(folder, _manifest(options, folder))
             made = bundles.read(folder)
             plan = store.ensure(made, options.precision, found, wanted)
-            measured = check(made, options.precision)
+            measured = check(made, options.precision, options.out)
             files = [bundles.describe(path, folder) for path in sorted(folder.iterdir())]
         return _document(options, made.manifest, plan, measured, files)
 
@@ -52,15 +52,18 @@ def build_options(options: ExportOptions) -> BuildOptions:
     return BuildOptions(profile, options.version_compatible)
 
 
-def check(made: Bundle, precision: Precision) -> Agreement | None:
-    """The plan's scores against ONNX Runtime's, where it can run; raises BackendError where they differ."""
+def check(made: Bundle, precision: Precision, out: Path) -> Agreement | None:
+    """The plan's scores against ONNX Runtime's, where it can run; raises BackendError where they differ.
+
+    `out` is where the bundle will lie, for messages.
+    """
     if (why := serving.why_not()) is not None:
-        log.warning("%s: the plan was built but not run here, so its scores are not checked (%s)", made.path, why)
+        log.warning("%s: the plan was built but not run here, so its scores are not checked (%s)", out, why)
         return None
     detector = serving.open_detector(made, precision)
     measured = agreement.compare(detector, made, precision, agreement.noise(made))
     detector.close()
-    agreement.require(measured, precision, made.path)
+    agreement.require(measured, precision, out)
     return measured
 
 

@@ -62,7 +62,9 @@ def build(library: Library, network: Path, options: BuildOptions) -> bytes:
     if plan is None:
         raise BackendError(f"{network}: {library.name} {library.version} cannot build it: {library.logger.last_error}")
     cache.keep(config)
-    log.info("%s: built by %s %s in %.0f s", network, library.name, library.version, time.perf_counter() - started_s)
+    log.info(
+        "%s: built by %s %s in %.0f s", network.name, library.name, library.version, time.perf_counter() - started_s
+    )
     return bytes(plan)
 
 

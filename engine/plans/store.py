@@ -47,7 +47,7 @@ def ensure(source: Bundle, precision: Precision, library: Library, options: Buil
 def rebuild(source: Bundle, precision: Precision, library: Library, options: BuildOptions, reason: str) -> Plan:
     """Build the plan of an executable and keep it beside the network; says why in one line of the log."""
     network, path = source.file(source.executable(precision).network), plan_path(source, precision)
-    log.info("%s: building the plan, because %s", path, reason)
+    log.info("%s: building %s, because %s", source.manifest.model, path.name, reason)
     content = build(library, network, options)
     made = _record(library, gpu(), precision, options, source.executable(precision).network.sha256, content)
     _keep(path, content, made)

@@ -35,7 +35,7 @@ def test_a_build_is_one_line_of_the_log(rtx, tiny, caplog):
     caplog.set_level(logging.INFO, logger="engine")
     build(rtx, tiny.path / "network.onnx", BuildOptions())
     assert [record.message for record in caplog.records if record.levelno == logging.INFO] == [
-        f"{tiny.path / 'network.onnx'}: built by tensorrt_rtx {rtx.version} in 0 s"
+        f"network.onnx: built by tensorrt_rtx {rtx.version} in 0 s"
     ]
 
 

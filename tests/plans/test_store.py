@@ -81,7 +81,7 @@ def test_one_that_does_not_fit_is_built_again_and_says_why(built, bundle, rtx, c
     caplog.set_level(logging.INFO, logger="engine.plans.store")
     again = store.ensure(bundle, "fp32", rtx, SMALL)
     (line,) = [record.message for record in caplog.records if record.name == "engine.plans.store"]
-    assert line.startswith(f"{built.path}: building the plan, because {why}")
+    assert line.startswith(f"tiny@1: building network.plan, because {why}")
     assert again.record == msgspec.structs.replace(built.record, plan_sha256=again.record.plan_sha256)
     assert store.ensure(bundle, "fp32", rtx).reason is None
 
