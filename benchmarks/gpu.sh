@@ -87,7 +87,7 @@ build_kernels() {
 run_tests() {
   cd "$SITE" && "$@" "$PYTHON" -m pytest -q -p no:cacheprovider -o filterwarnings= -m gpu --rootdir "$CHECKOUT" \
     --confcutdir "$CHECKOUT/tests/kernels" \
-    "$CHECKOUT/tests/kernels/cuda/test_gpu.py"
+    "$CHECKOUT/tests/kernels/cuda/test_gpu.py" "$CHECKOUT/tests/kernels/cuda/test_stream.py"
 }
 
 sanitize() {

@@ -35,7 +35,8 @@ from kernels.errors import KernelError
 class Model:
     """What all lanes share: TensorRT's engine, the Gaussian, and how distances become a map.
 
-    `most` is the largest batch; `outputs` the shapes of the network's outputs without the batch.
+    `most` is the largest batch; `outputs` the shapes of the network's outputs without the batch; `runtime` what every
+    execution context is created with.
     """
 
     device: Device
@@ -47,6 +48,7 @@ class Model:
     gaussian: Gaussian | None
     head: device_head.MapHead
     host_head: MapHead
+    runtime: Any
 
     @classmethod
     def of(cls, bundle: Bundle, precision: Precision, library: Library, engine: Any, device: Device) -> Model:
@@ -70,6 +72,7 @@ class Model:
             gaussian=gaussian,
             head=device_head.MapHead(*(operator(cells, pixels, sigma_px) for cells, pixels in axes)),
             host_head=MapHead(manifest.grid, size.height, size.width, sigma_px),
+            runtime=_runtime(library, engine),
         )
 
     @property
@@ -79,15 +82,21 @@ class Model:
 
     def context(self) -> Any:
         """A new execution context without working memory."""
-        module = self.library.module
-        strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self.library.name == "tensorrt":
-            return self.engine.create_execution_context(strategy)
-        config = self.engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategy)
-        eager = module.DynamicShapesKernelSpecializationStrategy.EAGER  # a graph keeps the kernels it was recorded with
-        config.dynamic_shapes_kernel_specialization_strategy = eager
-        return self.engine.create_execution_context(config)
+        return self.engine.create_execution_context(self.runtime)
+
+
+def _runtime(library: Library, engine: Any) -> Any:
+    """Without working memory, and for TensorRT-RTX: kernels compiled once for all contexts, and before they are needed,
+    because a graph keeps those that it was recorded with."""
+    module = library.module
+    strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
+    if library.name == "tensorrt":
+        return strategy
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(strategy)
+    config.dynamic_shapes_kernel_specialization_strategy = module.DynamicShapesKernelSpecializationStrategy.EAGER
+    config.set_runtime_cache(config.create_runtime_cache())
+    return config
 
 
 class Lane:
@@ -119,6 +128,11 @@ class Lane:
             self._stream.copy_out(array.first(n), self._host[name][:n])
         self._stream.wait()
         return self._finish({name: array[:n].copy() for name, array in self._host.items()})
+
+    def close(self) -> None:
+        """Give back the stream and its graphs; memory goes with the lane."""
+        self._works.clear()
+        self._stream.close()
 
     def _results(self) -> dict[str, DeviceArray]:
         """What comes back to the host: maps and their maxima, or the grids that are still to be aligned."""

@@ -63,7 +63,7 @@ class TensorrtDetector:
     def close(self) -> None:
         """See `Predictor.close`."""
         while not self._lanes.empty():
-            self._lanes.get()
+            self._lanes.get().close()
 
     def _run(self, images: U8) -> Any:
         with self._lane() as lane:

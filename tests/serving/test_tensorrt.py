@@ -71,7 +71,9 @@ def test_the_library_has_what_is_called():
         ),
         "IRuntimeConfig": (
             "dynamic_shapes_kernel_specialization_strategy",
+            "create_runtime_cache",
             "set_execution_context_allocation_strategy",
+            "set_runtime_cache",
         ),
         "IExecutionContext": ("execute_async_v3", "set_device_memory", "set_input_shape", "set_tensor_address"),
         "ExecutionContextAllocationStrategy": ("USER_MANAGED",),
