@@ -35,14 +35,15 @@ from kernels.errors import KernelError
 class Model:
     """What all lanes share: TensorRT's engine, the Gaussian, and how distances become a map.
 
-    `most` is the largest batch; `outputs` the shapes of the network's outputs without the batch; `runtime` what every
-    execution context is created with.
+    `least` and `most` are the smallest and the largest batch; `outputs` the shapes of the network's outputs without the
+    batch; `runtime` what every execution context is created with.
     """
 
     device: Device
     library: Library
     engine: Any
     input: Input
+    least: int
     most: int
     outputs: dict[str, tuple[int, ...]]
     gaussian: Gaussian | None
@@ -57,6 +58,7 @@ class Model:
         size, sigma_px = manifest.input, manifest.smoothing_sigma_px
         axes = zip(manifest.grid, (size.height, size.width), strict=True)
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        smallest, _, largest = engine.get_tensor_profile_shape(INPUT_NAME, 0)
         path = None if executable.gaussian is None else bundle.file(executable.gaussian)
         try:
             gaussian = None if path is None else Gaussian.load(path)
@@ -67,7 +69,8 @@ class Model:
             library=library,
             engine=engine,
             input=size,
-            most=int(engine.get_tensor_profile_shape(INPUT_NAME, 0)[2][0]),
+            least=int(smallest[0]),
+            most=int(largest[0]),
             outputs={name: tuple(engine.get_tensor_shape(name))[1:] for name in names if name != INPUT_NAME},
             gaussian=gaussian,
             head=device_head.MapHead(*(operator(cells, pixels, sigma_px) for cells, pixels in axes)),
@@ -120,13 +123,14 @@ class Lane:
 
     def run(self, images: U8) -> tuple[F64, F32]:
         """(N, H, W, 3) uint8 RGB pictures, at most `Model.most` -> raw scores (N,) and maps (N, H, W)."""
-        n = len(images)
+        n, model = len(images), self._model
         self._host_images[:n] = images
-        self._stream.copy_in(self._host_images[:n], self._images.first(n))
-        self._work(batch_of(n, self._model.most)).launch()
-        for name, array in self._results().items():
-            self._stream.copy_out(array.first(n), self._host[name][:n])
-        self._stream.wait()
+        with model.device.current():
+            self._stream.copy_in(self._host_images[:n], self._images.first(n))
+            self._work(batch_of(n, model.least, model.most)).launch()
+            for name, array in self._results().items():
+                self._stream.copy_out(array.first(n), self._host[name][:n])
+            self._stream.wait()
         return self._finish({name: array[:n].copy() for name, array in self._host.items()})
 
     def close(self) -> None:
@@ -199,6 +203,6 @@ class Work:
         self.graph.launch()
 
 
-def batch_of(n: int, most: int) -> int:
-    """The batch size that `n` pictures run in: the next power of two, at most `most`."""
-    return min(1 << (n - 1).bit_length(), most)
+def batch_of(n: int, least: int, most: int) -> int:
+    """The batch size that `n` pictures run in: the next power of two within the plan's batches."""
+    return min(max(1 << (n - 1).bit_length(), least), most)
