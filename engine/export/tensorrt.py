@@ -76,15 +76,18 @@ def _profile(text: str) -> Profile:
 
 
 def _manifest(options: ExportOptions, folder: Path) -> Manifest:
-    """Write the executable's files; a bundle that has float32 gives the others from it, another what it has."""
+    """Write the executable's files; a bundle that has float32 gives the others from it, another what it has.
+
+    What only trainers read (weights to learn on from, or to explain by) stays in the source.
+    """
     source, precision = options.bundle, options.precision
     have = source.manifest.executables
     if precision != "fp32" and "fp32" in have:
-        return options.recalibrate(source, precision, options.data, folder)
+        return msgspec.structs.replace(options.recalibrate(source, precision, options.data, folder), weights=None)
     executable: Executable = source.executable(precision)
     copy(source, folder, executable.network, *executable.data)
     copy_gaussian(source, precision, folder)
-    return msgspec.structs.replace(source.manifest, executables={precision: executable})
+    return msgspec.structs.replace(source.manifest, executables={precision: executable}, weights=None)
 
 
 def _document(
