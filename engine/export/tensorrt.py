@@ -84,9 +84,10 @@ def _manifest(options: ExportOptions, folder: Path) -> Manifest:
     have = source.manifest.executables
     if precision != "fp32" and "fp32" in have:
         return msgspec.structs.replace(options.recalibrate(source, precision, options.data, folder), weights=None)
-    executable: Executable = source.executable(precision)
-    copy(source, folder, executable.network, *executable.data)
+    its = source.executable(precision)
+    copy(source, folder, its.network, *its.data)
     copy_gaussian(source, precision, folder)
+    executable = Executable(its.network, its.calibration, its.gaussian, its.data)
     return msgspec.structs.replace(source.manifest, executables={precision: executable}, weights=None)
 
 
@@ -94,7 +95,7 @@ def _document(
     options: ExportOptions, manifest: Manifest, plan: Plan, measured: Agreement | None, files: list[File]
 ) -> dict[str, Any]:
     calibration = manifest.executables[options.precision].calibration
-    usage = f"runtime.precision = {options.precision!r}; engine serve --line NAME={options.out} --backend tensorrt"
+    usage = f"engine serve --line NAME={options.out} --backend tensorrt --precision {options.precision}"
     return {
         "out": str(options.out),
         "target": TensorrtTarget.name,
