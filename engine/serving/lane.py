@@ -16,19 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from engine.alignment import to_picture
 from engine.bundle import Bundle
 from engine.contract import FEATURES_NAME, GRID_NAME, INPUT_NAME, POSITIONS_NAME, SCORE_NAME, Input, Precision
 from engine.errors import BackendError
-from engine.maps import MapHead, operator
+from engine.maps import operator
 from engine.plans.library import Library
-from engine.types import F32, F64, U8
+from engine.serving.base import RawBatch
+from engine.serving.detector import load_gaussian
+from engine.serving.head import Head
+from engine.types import F32, U8
 from kernels import Gaussian
-from kernels.cuda import head as device_head
 from kernels.cuda.driver import Device
+from kernels.cuda.head import MapHead
 from kernels.cuda.map import mahalanobis_map
 from kernels.cuda.stream import DeviceArray, Graph, Stream
-from kernels.errors import KernelError
+
+_MAPS, _PEAKS = "maps", "peaks"  # names of what is made on the device, beside the network's outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,10 @@ class Model:
     least: int
     most: int
     outputs: dict[str, tuple[int, ...]]
+    grid: tuple[int, int]
     gaussian: Gaussian | None
-    head: device_head.MapHead
-    host_head: MapHead
+    head: MapHead
+    host_head: Head
     runtime: Any
 
     @classmethod
@@ -59,11 +63,7 @@ class Model:
         axes = zip(manifest.grid, (size.height, size.width), strict=True)
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         smallest, _, largest = engine.get_tensor_profile_shape(INPUT_NAME, 0)
-        path = None if executable.gaussian is None else bundle.file(executable.gaussian)
-        try:
-            gaussian = None if path is None else Gaussian.load(path)
-        except KernelError as error:
-            raise BackendError(str(error)) from error
+        file = executable.gaussian
         return cls(
             device=device,
             library=library,
@@ -72,9 +72,10 @@ class Model:
             least=int(smallest[0]),
             most=int(largest[0]),
             outputs={name: tuple(engine.get_tensor_shape(name))[1:] for name in names if name != INPUT_NAME},
-            gaussian=gaussian,
-            head=device_head.MapHead(*(operator(cells, pixels, sigma_px) for cells, pixels in axes)),
-            host_head=MapHead(manifest.grid, size.height, size.width, sigma_px),
+            grid=manifest.grid,
+            gaussian=None if file is None else load_gaussian(bundle.file(file)),
+            head=MapHead(*(operator(cells, pixels, sigma_px) for cells, pixels in axes)),
+            host_head=Head(manifest, None),
             runtime=_runtime(library, engine),
         )
 
@@ -113,7 +114,7 @@ class Lane:
         self._images = empty((most, *size, 3), np.uint8)
         self._outputs = {name: empty((most, *shape), np.float32) for name, shape in model.outputs.items()}
         grid = self._outputs.get(GRID_NAME)
-        self._grids = empty((most, *model.host_head.grid), np.float32) if grid is None else grid  # (N, h, w)
+        self._grids = empty((most, *model.grid), np.float32) if grid is None else grid  # (N, h, w)
         self._maps = empty((most, *size), np.float32)  # (N, H, W)
         self._scores = empty((most,), np.float32)
         self._memory = empty((max(int(model.engine.device_memory_size_v2), 1),), np.uint8)
@@ -121,8 +122,8 @@ class Lane:
         self._host = {name: model.device.pinned(a.shape, np.float32) for name, a in self._results().items()}
         self._works: dict[int, Work] = {}
 
-    def run(self, images: U8) -> tuple[F64, F32]:
-        """(N, H, W, 3) uint8 RGB pictures, at most `Model.most` -> raw scores (N,) and maps (N, H, W)."""
+    def run(self, images: U8) -> RawBatch:
+        """(N, H, W, 3) uint8 RGB pictures, at most `Model.most`."""
         n, model = len(images), self._model
         self._host_images[:n] = images
         with model.device.current():
@@ -142,15 +143,13 @@ class Lane:
         """What comes back to the host: maps and their maxima, or the grids that are still to be aligned."""
         found = {name: self._outputs[name] for name in (SCORE_NAME, POSITIONS_NAME) if name in self._outputs}
         if self._model.aligns:
-            return found | {"grids": self._grids}
-        return found | {"maps": self._maps, "peaks": self._scores}
+            return found | {GRID_NAME: self._grids}
+        return found | {_MAPS: self._maps, _PEAKS: self._scores}
 
-    def _finish(self, got: dict[str, Any]) -> tuple[F64, F32]:
+    def _finish(self, got: dict[str, F32]) -> RawBatch:
         if self._model.aligns:
-            peaks, maps = self._model.host_head(to_picture(got["grids"], got[POSITIONS_NAME]))
-        else:
-            peaks, maps = got["peaks"].astype(np.float64), got["maps"]
-        return (got[SCORE_NAME].astype(np.float64) if SCORE_NAME in got else peaks), maps
+            return self._model.host_head(got)
+        return RawBatch(scores=got.get(SCORE_NAME, got[_PEAKS]).astype(np.float64), maps=got[_MAPS])
 
     def _work(self, n: int) -> Work:
         if n not in self._works:
