@@ -7,6 +7,7 @@ what is built. TF32, which would round a float32 product's factors to ten bits, 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ class _TimingCache:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            new = self._path.with_suffix(".new")
+            new = self._path.with_suffix(f".{os.getpid()}")
             new.write_bytes(bytes(config.get_timing_cache().serialize()))
             new.replace(self._path)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def _record(
 def _keep(path: Path, content: bytes, made: PlanRecord) -> None:
     """Write plan and record; where the folder cannot be written, the plan serves this process only."""
     try:
-        new = path.with_name(path.name + ".new")
+        new = path.with_name(f"{path.name}.{os.getpid()}")  # another process may be at the same plan
         new.write_bytes(content)
         new.replace(path)
         records.write(path, made)

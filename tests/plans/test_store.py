@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 
 import msgspec
@@ -97,7 +98,7 @@ def test_other_options_make_another_plan(built, bundle, rtx):
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(bundle, rtx, caplog):
-    (bundle.path / "network.plan.new").mkdir()
+    (bundle.path / f"network.plan.{os.getpid()}").mkdir()
     plan = store.ensure(bundle, "fp32", rtx, SMALL)
     assert len(plan.content) > 10_000
     assert "the plan cannot be kept" in caplog.text
