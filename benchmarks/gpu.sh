@@ -9,7 +9,8 @@
 #   python3 -m pip download --no-deps --only-binary :all: --python-version 3.12 -d .whl \
 #     pytools siphash24 platformdirs msgspec typing-extensions \
 #     onnx onnxruntime flatbuffers protobuf ml-dtypes packaging safetensors psutil \
-#     tensorrt-rtx tensorrt-rtx-cu13 tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings  # or tensorrt's own packages
+#     tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
+#   python3 -m pip wheel --no-deps -w .whl tensorrt-rtx tensorrt-rtx-cu13  # these four, or all of tensorrt's own packages
 #   python3 -m pip download --no-deps --no-build-isolation --no-binary pycuda -d .whl pycuda  # setuptools, numpy are there
 #
 # and detectors from BUNDLES (default .bundles), which a machine without a GPU makes: python -m benchmarks.gpu_bundles
@@ -87,7 +88,7 @@ build_kernels() {
 run_tests() {
   cd "$SITE" && "$@" "$PYTHON" -m pytest -q -p no:cacheprovider -o filterwarnings= -m gpu --rootdir "$CHECKOUT" \
     --confcutdir "$CHECKOUT/tests/kernels" \
-    "$CHECKOUT/tests/kernels/cuda/test_gpu.py"
+    "$CHECKOUT/tests/kernels/cuda/test_gpu.py" "$CHECKOUT/tests/kernels/cuda/test_stream.py"
 }
 
 sanitize() {

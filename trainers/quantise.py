@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,19 +82,31 @@ def quantise(network: Path, out: Path, batches: Iterator[U8], scheme: Scheme = C
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(network), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            out,
-            _Reader(batches),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(scheme.ops),
-            per_channel=True,
-            reduce_range=scheme.seven_bits,
-            activation_type=QuantType.QInt8 if scheme.symmetric else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=_in_float(onnx.load(prepared)),
-            extra_options=scheme.options(),
-        )
+        with _root_logger_unchanged():
+            quantize_static(
+                prepared,
+                out,
+                _Reader(batches),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(scheme.ops),
+                per_channel=True,
+                reduce_range=scheme.seven_bits,
+                activation_type=QuantType.QInt8 if scheme.symmetric else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=_in_float(onnx.load(prepared)),
+                extra_options=scheme.options(),
+            )
+
+
+@contextmanager
+def _root_logger_unchanged() -> Iterator[None]:
+    """ONNX Runtime logs through the root logger, which would then get a handler and print every message again."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
 
 
 def _in_float(model: onnx.ModelProto) -> list[str]:

@@ -9,7 +9,7 @@ from importlib import metadata
 
 import psutil
 
-from engine.machine import cpu_count, cpu_flags, cpu_name
+from engine.machine import cpu_count, cpu_flags, cpu_name, gpu
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "asimd", "i8mm", "sve")
 _PACKAGES = (
@@ -18,6 +18,9 @@ _PACKAGES = (
     "opencv-python",
     "onnxruntime",
     "openvino",
+    "tensorrt",
+    "tensorrt_rtx",
+    "pycuda",
     "torch",
     "redis",
     "hiredis",
@@ -28,11 +31,13 @@ _PACKAGES = (
 
 def stamp() -> dict[str, object]:
     """Machine, versions, time and load: JSON values only, nothing that identifies a person or a place."""
+    device = gpu()
     return {
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_name(),
         "cores": cpu_count(),
         "flags": [flag for flag in _FLAGS if flag in cpu_flags()],
+        "gpu": None if device is None else f"{device.name}, driver {device.driver}",
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

@@ -16,7 +16,8 @@ from engine.serving.select import open_local
 from engine.types import F32, F64, U8
 
 N_IMAGES = 4
-# Of each precision: sums in another order, and in int8 activations that fall on the other side of a step.
+# Of each precision: sums in another order; in fp16 rounding in other places, as fused operators do (which moved FYD's
+# scores by 0.2 % and its maps by 0.1 %); in int8 activations that fall on the other side of a step.
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 5e-2}
 
 

@@ -41,7 +41,7 @@ class TensorrtTarget:
             bundles.write_manifest(folder, _manifest(options, folder))
             made = bundles.read(folder)
             plan = store.ensure(made, options.precision, found, wanted)
-            measured = check(made, options.precision)
+            measured = check(made, options.precision, options.out)
             files = [bundles.describe(path, folder) for path in sorted(folder.iterdir())]
         return _document(options, made.manifest, plan, measured, files)
 
@@ -52,15 +52,18 @@ def build_options(options: ExportOptions) -> BuildOptions:
     return BuildOptions(profile, options.version_compatible)
 
 
-def check(made: Bundle, precision: Precision) -> Agreement | None:
-    """The plan's scores against ONNX Runtime's, where it can run; raises BackendError where they differ."""
+def check(made: Bundle, precision: Precision, out: Path) -> Agreement | None:
+    """The plan's scores against ONNX Runtime's, where it can run; raises BackendError where they differ.
+
+    `out` is where the bundle will lie, for messages.
+    """
     if (why := serving.why_not()) is not None:
-        log.warning("%s: the plan was built but not run here, so its scores are not checked (%s)", made.path, why)
+        log.warning("%s: the plan was built but not run here, so its scores are not checked (%s)", out, why)
         return None
     detector = serving.open_detector(made, precision)
     measured = agreement.compare(detector, made, precision, agreement.noise(made))
     detector.close()
-    agreement.require(measured, precision, made.path)
+    agreement.require(measured, precision, out)
     return measured
 
 
@@ -73,22 +76,26 @@ def _profile(text: str) -> Profile:
 
 
 def _manifest(options: ExportOptions, folder: Path) -> Manifest:
-    """Write the executable's files; a bundle that has float32 gives the others from it, another what it has."""
+    """Write the executable's files; a bundle that has float32 gives the others from it, another what it has.
+
+    What only trainers read (weights to learn on from, or to explain by) stays in the source.
+    """
     source, precision = options.bundle, options.precision
     have = source.manifest.executables
     if precision != "fp32" and "fp32" in have:
-        return options.recalibrate(source, precision, options.data, folder)
-    executable: Executable = source.executable(precision)
-    copy(source, folder, executable.network, *executable.data)
+        return msgspec.structs.replace(options.recalibrate(source, precision, options.data, folder), weights=None)
+    its = source.executable(precision)
+    copy(source, folder, its.network, *its.data)
     copy_gaussian(source, precision, folder)
-    return msgspec.structs.replace(source.manifest, executables={precision: executable})
+    executable = Executable(its.network, its.calibration, its.gaussian, its.data)
+    return msgspec.structs.replace(source.manifest, executables={precision: executable}, weights=None)
 
 
 def _document(
     options: ExportOptions, manifest: Manifest, plan: Plan, measured: Agreement | None, files: list[File]
 ) -> dict[str, Any]:
     calibration = manifest.executables[options.precision].calibration
-    usage = f"runtime.precision = {options.precision!r}; engine serve --line NAME={options.out} --backend tensorrt"
+    usage = f"engine serve --line NAME={options.out} --backend tensorrt --precision {options.precision}"
     return {
         "out": str(options.out),
         "target": TensorrtTarget.name,

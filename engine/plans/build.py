@@ -7,6 +7,7 @@ what is built. TF32, which would round a float32 product's factors to ten bits, 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,9 @@ def build(library: Library, network: Path, options: BuildOptions) -> bytes:
     if plan is None:
         raise BackendError(f"{network}: {library.name} {library.version} cannot build it: {library.logger.last_error}")
     cache.keep(config)
-    log.info("%s: built by %s %s in %.0f s", network, library.name, library.version, time.perf_counter() - started_s)
+    log.info(
+        "%s: built by %s %s in %.0f s", network.name, library.name, library.version, time.perf_counter() - started_s
+    )
     return bytes(plan)
 
 
@@ -111,7 +114,7 @@ class _TimingCache:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            new = self._path.with_suffix(".new")
+            new = self._path.with_suffix(f".{os.getpid()}")
             new.write_bytes(bytes(config.get_timing_cache().serialize()))
             new.replace(self._path)
         except OSError as error:

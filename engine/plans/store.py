@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def ensure(source: Bundle, precision: Precision, library: Library, options: Buil
 def rebuild(source: Bundle, precision: Precision, library: Library, options: BuildOptions, reason: str) -> Plan:
     """Build the plan of an executable and keep it beside the network; says why in one line of the log."""
     network, path = source.file(source.executable(precision).network), plan_path(source, precision)
-    log.info("%s: building the plan, because %s", path, reason)
+    log.info("%s: building %s, because %s", source.manifest.model, path.name, reason)
     content = build(library, network, options)
     made = _record(library, gpu(), precision, options, source.executable(precision).network.sha256, content)
     _keep(path, content, made)
@@ -109,7 +110,7 @@ def _record(
 def _keep(path: Path, content: bytes, made: PlanRecord) -> None:
     """Write plan and record; where the folder cannot be written, the plan serves this process only."""
     try:
-        new = path.with_name(path.name + ".new")
+        new = path.with_name(f"{path.name}.{os.getpid()}")  # another process may be at the same plan
         new.write_bytes(content)
         new.replace(path)
         records.write(path, made)

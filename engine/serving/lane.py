@@ -16,37 +16,44 @@ from typing import Any
 
 import numpy as np
 
-from engine.alignment import to_picture
 from engine.bundle import Bundle
 from engine.contract import FEATURES_NAME, GRID_NAME, INPUT_NAME, POSITIONS_NAME, SCORE_NAME, Input, Precision
 from engine.errors import BackendError
-from engine.maps import MapHead, operator
+from engine.maps import operator
 from engine.plans.library import Library
-from engine.types import F32, F64, U8
+from engine.serving.base import RawBatch
+from engine.serving.detector import load_gaussian
+from engine.serving.head import Head
+from engine.types import F32, U8
 from kernels import Gaussian
-from kernels.cuda import head as device_head
 from kernels.cuda.driver import Device
+from kernels.cuda.head import MapHead
 from kernels.cuda.map import mahalanobis_map
 from kernels.cuda.stream import DeviceArray, Graph, Stream
-from kernels.errors import KernelError
+
+_MAPS, _PEAKS = "maps", "peaks"  # names of what is made on the device, beside the network's outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """What all lanes share: TensorRT's engine, the Gaussian, and how distances become a map.
 
-    `most` is the largest batch; `outputs` the shapes of the network's outputs without the batch.
+    `least` and `most` are the smallest and the largest batch; `outputs` the shapes of the network's outputs without the
+    batch; `runtime` what every execution context is created with.
     """
 
     device: Device
     library: Library
     engine: Any
     input: Input
+    least: int
     most: int
     outputs: dict[str, tuple[int, ...]]
+    grid: tuple[int, int]
     gaussian: Gaussian | None
-    head: device_head.MapHead
-    host_head: MapHead
+    head: MapHead
+    host_head: Head
+    runtime: Any
 
     @classmethod
     def of(cls, bundle: Bundle, precision: Precision, library: Library, engine: Any, device: Device) -> Model:
@@ -55,21 +62,21 @@ class Model:
         size, sigma_px = manifest.input, manifest.smoothing_sigma_px
         axes = zip(manifest.grid, (size.height, size.width), strict=True)
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        path = None if executable.gaussian is None else bundle.file(executable.gaussian)
-        try:
-            gaussian = None if path is None else Gaussian.load(path)
-        except KernelError as error:
-            raise BackendError(str(error)) from error
+        smallest, _, largest = engine.get_tensor_profile_shape(INPUT_NAME, 0)
+        file = executable.gaussian
         return cls(
             device=device,
             library=library,
             engine=engine,
             input=size,
-            most=int(engine.get_tensor_profile_shape(INPUT_NAME, 0)[2][0]),
+            least=int(smallest[0]),
+            most=int(largest[0]),
             outputs={name: tuple(engine.get_tensor_shape(name))[1:] for name in names if name != INPUT_NAME},
-            gaussian=gaussian,
-            head=device_head.MapHead(*(operator(cells, pixels, sigma_px) for cells, pixels in axes)),
-            host_head=MapHead(manifest.grid, size.height, size.width, sigma_px),
+            grid=manifest.grid,
+            gaussian=None if file is None else load_gaussian(bundle.file(file)),
+            head=MapHead(*(operator(cells, pixels, sigma_px) for cells, pixels in axes)),
+            host_head=Head(manifest, None),
+            runtime=_runtime(library, engine),
         )
 
     @property
@@ -79,15 +86,21 @@ class Model:
 
     def context(self) -> Any:
         """A new execution context without working memory."""
-        module = self.library.module
-        strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self.library.name == "tensorrt":
-            return self.engine.create_execution_context(strategy)
-        config = self.engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategy)
-        eager = module.DynamicShapesKernelSpecializationStrategy.EAGER  # a graph keeps the kernels it was recorded with
-        config.dynamic_shapes_kernel_specialization_strategy = eager
-        return self.engine.create_execution_context(config)
+        return self.engine.create_execution_context(self.runtime)
+
+
+def _runtime(library: Library, engine: Any) -> Any:
+    """Without working memory, and for TensorRT-RTX: kernels compiled once for all contexts, and before they are needed,
+    because a graph keeps those that it was recorded with."""
+    module = library.module
+    strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
+    if library.name == "tensorrt":
+        return strategy
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(strategy)
+    config.dynamic_shapes_kernel_specialization_strategy = module.DynamicShapesKernelSpecializationStrategy.EAGER
+    config.set_runtime_cache(config.create_runtime_cache())
+    return config
 
 
 class Lane:
@@ -101,7 +114,7 @@ class Lane:
         self._images = empty((most, *size, 3), np.uint8)
         self._outputs = {name: empty((most, *shape), np.float32) for name, shape in model.outputs.items()}
         grid = self._outputs.get(GRID_NAME)
-        self._grids = empty((most, *model.host_head.grid), np.float32) if grid is None else grid  # (N, h, w)
+        self._grids = empty((most, *model.grid), np.float32) if grid is None else grid  # (N, h, w)
         self._maps = empty((most, *size), np.float32)  # (N, H, W)
         self._scores = empty((most,), np.float32)
         self._memory = empty((max(int(model.engine.device_memory_size_v2), 1),), np.uint8)
@@ -109,30 +122,34 @@ class Lane:
         self._host = {name: model.device.pinned(a.shape, np.float32) for name, a in self._results().items()}
         self._works: dict[int, Work] = {}
 
-    def run(self, images: U8) -> tuple[F64, F32]:
-        """(N, H, W, 3) uint8 RGB pictures, at most `Model.most` -> raw scores (N,) and maps (N, H, W)."""
-        n = len(images)
+    def run(self, images: U8) -> RawBatch:
+        """(N, H, W, 3) uint8 RGB pictures, at most `Model.most`."""
+        n, model = len(images), self._model
         self._host_images[:n] = images
-        self._stream.copy_in(self._host_images[:n], self._images.first(n))
-        self._work(batch_of(n, self._model.most)).launch()
-        for name, array in self._results().items():
-            self._stream.copy_out(array.first(n), self._host[name][:n])
-        self._stream.wait()
+        with model.device.current():
+            self._stream.copy_in(self._host_images[:n], self._images.first(n))
+            self._work(batch_of(n, model.least, model.most)).launch()
+            for name, array in self._results().items():
+                self._stream.copy_out(array.first(n), self._host[name][:n])
+            self._stream.wait()
         return self._finish({name: array[:n].copy() for name, array in self._host.items()})
+
+    def close(self) -> None:
+        """Give back the stream and its graphs; memory goes with the lane."""
+        self._works.clear()
+        self._stream.close()
 
     def _results(self) -> dict[str, DeviceArray]:
         """What comes back to the host: maps and their maxima, or the grids that are still to be aligned."""
         found = {name: self._outputs[name] for name in (SCORE_NAME, POSITIONS_NAME) if name in self._outputs}
         if self._model.aligns:
-            return found | {"grids": self._grids}
-        return found | {"maps": self._maps, "peaks": self._scores}
+            return found | {GRID_NAME: self._grids}
+        return found | {_MAPS: self._maps, _PEAKS: self._scores}
 
-    def _finish(self, got: dict[str, Any]) -> tuple[F64, F32]:
+    def _finish(self, got: dict[str, F32]) -> RawBatch:
         if self._model.aligns:
-            peaks, maps = self._model.host_head(to_picture(got["grids"], got[POSITIONS_NAME]))
-        else:
-            peaks, maps = got["peaks"].astype(np.float64), got["maps"]
-        return (got[SCORE_NAME].astype(np.float64) if SCORE_NAME in got else peaks), maps
+            return self._model.host_head(got)
+        return RawBatch(scores=got.get(SCORE_NAME, got[_PEAKS]).astype(np.float64), maps=got[_MAPS])
 
     def _work(self, n: int) -> Work:
         if n not in self._works:
@@ -185,6 +202,6 @@ class Work:
         self.graph.launch()
 
 
-def batch_of(n: int, most: int) -> int:
-    """The batch size that `n` pictures run in: the next power of two, at most `most`."""
-    return min(1 << (n - 1).bit_length(), most)
+def batch_of(n: int, least: int, most: int) -> int:
+    """The batch size that `n` pictures run in: the next power of two within the plan's batches."""
+    return min(max(1 << (n - 1).bit_length(), least), most)

@@ -57,15 +57,15 @@ class TensorrtDetector:
             done = [self._run(run) for run in runs]
         except (KernelError, RuntimeError) as error:
             raise BackendError(f"TensorRT failed on a batch of shape {images.shape}: {error}") from error
-        scores, maps = zip(*done, strict=True)
+        scores, maps = [raw.scores for raw in done], [raw.maps for raw in done]
         return RawBatch(scores=np.concatenate(scores), maps=np.concatenate(maps))
 
     def close(self) -> None:
         """See `Predictor.close`."""
         while not self._lanes.empty():
-            self._lanes.get()
+            self._lanes.get().close()
 
-    def _run(self, images: U8) -> Any:
+    def _run(self, images: U8) -> RawBatch:
         with self._lane() as lane:
             return lane.run(images)
 

@@ -59,6 +59,7 @@ class Stream:
         with device.current():
             call("cuStreamCreate", ctypes.byref(handle), ctypes.c_uint(_NON_BLOCKING))
         self.handle = int(handle.value or 0)
+        self._graphs: list[Graph] = []
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
         """An array whose users are ordered by this stream."""
@@ -97,6 +98,15 @@ class Stream:
             finally:
                 call("cuStreamEndCapture", self._itself(), ctypes.byref(recorded))
             graph.make(recorded)
+        self._graphs.append(graph)
+
+    def close(self) -> None:
+        """Wait, and give back the stream and its graphs."""
+        self.wait()
+        with self.device.current():
+            for graph in self._graphs:
+                graph.destroy()
+            call("cuStreamDestroy_v2", self._itself())
 
     def _itself(self) -> ctypes.c_void_p:
         return ctypes.c_void_p(self.handle)
@@ -113,6 +123,10 @@ class Graph:
         """Ready a recording for launches."""
         call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), recorded, ctypes.c_ulonglong(0))
         call("cuGraphDestroy", recorded)
+
+    def destroy(self) -> None:
+        """Give it back; it is not launched afterwards."""
+        call("cuGraphExecDestroy", self._executable)
 
     def launch(self) -> None:
         """Put it on its stream."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import kernels
 from benchmarks import bench_plans
 from benchmarks.roofline import Device, Work, network_flops, work_of
 from engine import bundle as bundles
-from engine.errors import BackendError
 from engine.serving import tensorrt
 from engine.serving.base import ConstantPredictor
 from trainers.export import export_onnx
+
+ROOT = Path(bench_plans.__file__).parents[1]
 
 without_gpu = pytest.mark.skipif(tensorrt.why_not() is None, reason="plans run on this machine")
 
@@ -70,14 +72,14 @@ def test_a_step_that_fails_is_in_the_report_and_stops_nothing(tmp_path, capsys):
     row = report.document["precisions"]["fp16"]
 
     def fail():
-        raise BackendError("the builder refused")
+        raise AssertionError("the builder refused")
 
     assert report.step("build", row, fail) is None
     assert report.step("agreement", row, lambda: {"score": 0.5}) == {"score": 0.5}
     assert report.failed == ["build"]
     written = json.loads((tmp_path / "plans.json").read_text())
     assert written["precisions"]["fp16"] == {
-        "build": {"error": "BackendError: the builder refused"},
+        "build": {"error": "AssertionError: the builder refused"},
         "agreement": {"score": 0.5},
     }
     assert "build: FAILED" in capsys.readouterr().out
@@ -132,3 +134,14 @@ def test_the_script_goes_on_after_a_step_that_fails(tmp_path):
     assert done.returncode == 1
     assert f"failed: tests plans-a plans-b; logs are in {tmp_path / 'out'}" in done.stdout
     assert (tmp_path / "out/plans-b.log").is_file()
+
+
+def test_it_needs_what_the_script_installs():
+    """On a machine without a network: what NumPy, torch and the script's list of packages bring."""
+    code = "import sys; import benchmarks.bench_plans; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    ours = {"benchmarks", "engine", "kernels"}
+    listed = {"google", "ml_dtypes", "msgspec", "onnx", "onnxruntime", "platformdirs", "psutil", "safetensors"}
+    loaded = {name for name in done.stdout.split() if not name.startswith("_")} - sys.stdlib_module_names
+    assert loaded & {"cv2", "redis", "typer", "torch", "openvino", "tensorrt_rtx"} == set()
+    assert ours | listed <= loaded

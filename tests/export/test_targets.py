@@ -19,7 +19,7 @@ from engine.export import agreement, registry
 from engine.export.base import ExportOptions, refuse_others
 from engine.export.record import Agreement, Record
 from engine.maps import MapHead
-from engine.serving.base import ConstantPredictor
+from engine.serving.base import ConstantPredictor, RawBatch
 from engine.serving.select import open_local
 
 
@@ -92,9 +92,31 @@ def test_what_disagrees_is_refused(source, tmp_path):
     wrong = agreement.compare(ConstantPredictor(), source, "fp32", agreement.noise(source))
     with pytest.raises(BackendError, match=r"scores differ from ONNX Runtime's by .* expected at most 0.001 in fp32"):
         agreement.require(wrong, "fp32", tmp_path)
-    with pytest.raises(BackendError):
-        agreement.require(Agreement(1, float("nan"), 0.0), "int8", tmp_path)
+    for bad in (Agreement(1, float("nan"), 0.0), Agreement(1, 0.0, 0.06), Agreement(1, 0.06, 0.0)):
+        with pytest.raises(BackendError):
+            agreement.require(bad, "int8", tmp_path)
     agreement.require(Agreement(1, 1e-4, 1e-4), "fp32", tmp_path)
+
+
+class Off:
+    """ONNX Runtime's scores and maps, each off by a share of its largest value."""
+
+    backend, precision = "off", "fp32"
+
+    def __init__(self, source, score, map):
+        self._right, self._score, self._map = open_local(source, "onnx", "fp32", threads=1), score, map
+
+    def predict(self, images):
+        raw = self._right.predict(images)
+        return RawBatch(raw.scores - self._score * raw.scores.max(), raw.maps + np.float32(self._map * raw.maps.max()))
+
+    def close(self):
+        self._right.close()
+
+
+def test_scores_and_maps_are_compared_each(source):
+    found = agreement.compare(Off(source, 0.25, 0.5), source, "fp32", agreement.noise(source))
+    assert (found.score, found.map) == (pytest.approx(0.25), pytest.approx(0.5))
 
 
 def test_an_older_export_is_replaced_and_nothing_else(source, tmp_path):

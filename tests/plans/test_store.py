@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 
 import msgspec
@@ -81,7 +82,7 @@ def test_one_that_does_not_fit_is_built_again_and_says_why(built, bundle, rtx, c
     caplog.set_level(logging.INFO, logger="engine.plans.store")
     again = store.ensure(bundle, "fp32", rtx, SMALL)
     (line,) = [record.message for record in caplog.records if record.name == "engine.plans.store"]
-    assert line.startswith(f"{built.path}: building the plan, because {why}")
+    assert line.startswith(f"tiny@1: building network.plan, because {why}")
     assert again.record == msgspec.structs.replace(built.record, plan_sha256=again.record.plan_sha256)
     assert store.ensure(bundle, "fp32", rtx).reason is None
 
@@ -97,7 +98,7 @@ def test_other_options_make_another_plan(built, bundle, rtx):
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(bundle, rtx, caplog):
-    (bundle.path / "network.plan.new").mkdir()
+    (bundle.path / f"network.plan.{os.getpid()}").mkdir()
     plan = store.ensure(bundle, "fp32", rtx, SMALL)
     assert len(plan.content) > 10_000
     assert "the plan cannot be kept" in caplog.text

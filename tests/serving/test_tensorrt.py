@@ -44,14 +44,24 @@ def test_no_tensorrt_is_loaded_where_there_is_no_gpu():
 
 
 @pytest.mark.parametrize(
-    ("n", "most", "size"), [(1, 32, 1), (2, 32, 2), (3, 32, 4), (8, 32, 8), (9, 32, 16), (33, 48, 48), (3, 3, 3)]
+    ("n", "least", "most", "size"),
+    [
+        (1, 1, 32, 1),
+        (2, 1, 32, 2),
+        (3, 1, 32, 4),
+        (8, 1, 32, 8),
+        (9, 1, 32, 16),
+        (33, 1, 48, 48),
+        (3, 3, 3, 3),
+        (1, 6, 8, 6),
+    ],
 )
-def test_a_batch_runs_in_the_next_power_of_two(n, most, size):
-    assert batch_of(n, most) == size
+def test_a_batch_runs_in_the_next_power_of_two_that_the_plan_takes(n, least, most, size):
+    assert batch_of(n, least, most) == size
 
 
 def test_graphs_are_few():
-    assert len({batch_of(n, 256) for n in range(1, 257)}) == 9
+    assert len({batch_of(n, 1, 256) for n in range(1, 257)}) == 9
 
 
 def test_the_library_has_what_is_called():
@@ -71,7 +81,9 @@ def test_the_library_has_what_is_called():
         ),
         "IRuntimeConfig": (
             "dynamic_shapes_kernel_specialization_strategy",
+            "create_runtime_cache",
             "set_execution_context_allocation_strategy",
+            "set_runtime_cache",
         ),
         "IExecutionContext": ("execute_async_v3", "set_device_memory", "set_input_shape", "set_tensor_address"),
         "ExecutionContextAllocationStrategy": ("USER_MANAGED",),

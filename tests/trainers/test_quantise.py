@@ -1,5 +1,8 @@
 """int8 networks: nearly the same features, from integer arithmetic, the same everywhere."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -144,3 +147,19 @@ def test_for_tensorrt_features_hardly_change(network, symmetric, pictures):
     a, b = (Extractor(path, 1)(pictures[16:]).values for path in (network, symmetric))
     assert np.sum(a * b) / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
     assert not np.array_equal(a, b)
+
+
+def test_the_root_logger_stays_as_it_is(network, tmp_path):
+    """ONNX Runtime logs there of weights far smaller than their bias, and then every line appears twice."""
+    model = onnx.load(network)
+    for tensor in model.graph.initializer:
+        if tensor.name == "conv4.w":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e-12), tensor.name))
+    onnx.save(model, tmp_path / "small.onnx")
+    code = (
+        "import logging, sys; import numpy as np; from pathlib import Path; from trainers.quantise import quantise;"
+        "quantise(Path(sys.argv[1]), Path(sys.argv[2]), iter([np.zeros((2, 16, 16, 3), np.uint8)]));"
+        "print(logging.getLogger().handlers)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "small.onnx"), str(tmp_path / "out.onnx")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

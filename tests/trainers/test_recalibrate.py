@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+import kernels
 from engine import bundle as bundles
 from engine.contract import FEATURES_NAME, GRID_NAME
 from engine.errors import BundleError, DataError
@@ -18,8 +19,10 @@ from engine.export import registry as targets
 from engine.export.base import ExportOptions
 from engine.serving.select import open_local
 from trainers import registry
+from trainers.calibrate import level_of
 from trainers.data import Pictures, read_dataset
 from trainers.exported import Exported
+from trainers.holdout import held_out_rows
 from trainers.progress import RecordedProgress
 from trainers.recalibrate import Order, recalibrate
 
@@ -69,16 +72,12 @@ def test_every_method_becomes_a_plan(method, precision, exported):
 
 @every_method
 @every_change
-def test_scores_are_nearly_those_of_float32(method, precision, exported, trained, pictures):
-    """In units of the calibrated scale's width, of which four lie between the median good picture and the threshold."""
-    source = bundles.read(trained(method).bundle)
-    width = source.executable("fp32").calibration.image.width
-    before = source.executable("fp32").calibration.image.calibrated(scores(source, "fp32", pictures))
-    made = exported(method, precision)
-    after = made.executable(precision).calibration.image.calibrated(scores(made, precision, pictures))
-    assert width > 0
+def test_scores_go_with_those_of_float32(method, precision, exported, trained, pictures):
+    """A shift is the thresholds' affair; what tells pictures apart has to stay."""
+    before = scores(bundles.read(trained(method).bundle), "fp32", pictures)
+    after = scores(exported(method, precision), precision, pictures)
     assert not np.array_equal(before, after)
-    np.testing.assert_allclose(after, before, atol=0.1)
+    assert np.corrcoef(before, after)[0, 1] > 0.99
 
 
 @every_method
@@ -90,6 +89,32 @@ def test_thresholds_are_of_the_pictures_that_training_held_out(method, precision
     assert new.pixel_estimate == old.pixel_estimate
     assert new.image.threshold != old.image.threshold
     assert new.image.threshold == pytest.approx(old.image.threshold, rel=0.1)
+
+
+@pytest.mark.parametrize("method", [name for name in registry.names() if name != "fyd"])
+@every_change
+def test_what_learns_is_calibrated_on_what_it_has_not_seen(method, precision, exported, parts):
+    """The bundle's own scores of the fifth that is held out; FYD's Gaussian is fitted again without each block."""
+    bundle = exported(method, precision)
+    items = read_dataset(parts).train
+    unseen = [Pictures(items)[int(row)] for row in held_out_rows(len(items))]
+    raw = scores(bundle, precision, np.stack(unseen))
+    level, _ = level_of(raw, target_fpr=0.05, folds=1)
+    assert bundle.executable(precision).calibration.image.threshold == pytest.approx(level, rel=1e-4)
+
+
+@every_change
+def test_a_gaussian_is_fitted_on_the_new_features(precision, exported, trained, parts):
+    """Its mean is that of the new network's features of the training pictures, which is not the old one's."""
+    source, bundle = bundles.read(trained("fyd").bundle), exported("fyd", precision)
+    items = read_dataset(parts).train
+    pictures = np.stack([Pictures(items)[i] for i in range(len(items))])
+    executable = bundle.executable(precision)
+    features = Exported(bundle.file(executable.network), 1)(pictures)[0]  # (N, C, h, w)
+    mean = kernels.Gaussian.load(bundle.file(executable.gaussian)).mean
+    old = kernels.Gaussian.load(source.file(source.executable("fp32").gaussian)).mean
+    np.testing.assert_allclose(mean, features.astype(np.float64).mean(axis=0).transpose(1, 2, 0), rtol=1e-4, atol=1e-4)
+    assert np.abs(mean - old).max() > 1e-3
 
 
 @every_method
