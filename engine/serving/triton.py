@@ -12,7 +12,7 @@ import numpy as np
 from engine.bundle import Bundle
 from engine.config import Triton
 from engine.contract import Precision
-from engine.errors import BackendAwayError, BackendError, MissingExtraError
+from engine.errors import BackendAwayError, BackendError, MissingExtraError, UsageError
 from engine.serving.base import RawBatch
 from engine.serving.transport import MessageTransport, SharedTransport, Transport
 from engine.triton.models import MAX_BATCH, Names
@@ -47,6 +47,8 @@ class TritonPredictor:
         self.precision = precision
         self._settings = settings
         client, self._foreign = _client()
+        if settings.shared_memory == "cuda":
+            _require_cuda()
         self._client = client(settings.url, channel_args=_CHANNEL)
         self._wanted = f"{manifest.model} in {precision}"
         self._members = [Names(manifest.method, tag(manifest, precision, flavour)).member for flavour in _FLAVOURS]
@@ -141,3 +143,13 @@ def _client() -> tuple[Any, type[Exception]]:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"backend 'triton' ({error.name} is not installed)", "triton") from None
     return InferenceServerClient, InferenceServerException
+
+
+def _require_cuda() -> None:
+    try:
+        import tritonclient.utils.cuda_shared_memory  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:  # it raises RuntimeError for what it misses
+        raise UsageError(
+            f"triton.shared_memory = 'cuda': cannot be used here ({error}); pip install 'tritonclient[cuda]' where an "
+            f"NVIDIA driver is, or use 'system'"
+        ) from error
