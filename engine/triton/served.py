@@ -62,4 +62,6 @@ def read(folder: Path) -> Served:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Served)
     except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"{path}: not written by `engine export --target triton` ({error}); export again") from error
+        raise UsageError(
+            f"{path}: not written by this version of the engine ({error}); export into a new folder"
+        ) from error

@@ -83,6 +83,13 @@ def test_shared_memory_has_no_name_that_a_killed_process_could_leave(running, ma
     assert not list(Path("/dev/shm").glob(f"engine-{os.getpid()}-*"))
 
 
+def test_a_server_that_has_forgotten_the_memory_gets_it_again(running, make, client, local, images):
+    predictor = make(running.grpc)
+    predictor.predict(images)
+    client.unregister_system_shared_memory()
+    np.testing.assert_allclose(predictor.predict(images).scores, local.predict(images).scores, rtol=1e-3)
+
+
 def test_results_are_not_overwritten_by_the_next_request(running, make, images):
     predictor = make(running.grpc)
     first = predictor.predict(images[:1])
