@@ -51,9 +51,10 @@ class Served(Struct, frozen=True):
 
 
 def tag(manifest: Manifest, precision: Precision, flavour: Flavour) -> str:
-    """A digest of bundle, precision and flavour: models with the same tag are the same."""
-    parts = msgspec.json.encode((FORMAT, manifest, precision, flavour), order="deterministic")
-    return hashlib.sha256(parts).hexdigest()[:_TAG_DIGITS]
+    """A digest of all that shapes what is served of a bundle: models with the same tag are the same."""
+    maps = (manifest.input, manifest.grid, manifest.smoothing_sigma_px)
+    what = (FORMAT, manifest.model, manifest.method, maps, manifest.executables[precision], precision, flavour)
+    return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:_TAG_DIGITS]
 
 
 def read(folder: Path) -> Served:
