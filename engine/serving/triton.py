@@ -14,6 +14,7 @@ from engine.config import Triton
 from engine.contract import Precision
 from engine.errors import BackendAwayError, BackendError, MissingExtraError, UsageError
 from engine.serving.base import RawBatch
+from engine.serving.regions import ASK_S
 from engine.serving.transport import MessageTransport, SharedTransport, Transport
 from engine.triton.models import MAX_BATCH, Names
 from engine.triton.served import Flavour, tag
@@ -116,13 +117,16 @@ class TritonPredictor:
     def _find_member(self) -> str:
         """The model of this bundle on the server; raises BackendAwayError where it serves none."""
         if self._member is None:
-            self._member = next((name for name in self._members if self._client.is_model_ready(name)), None)
+            self._member = next((name for name in self._members if self._serves(name)), None)
         if self._member is None:
             raise BackendAwayError(
                 f"Triton at {self._settings.url}: does not serve {self._wanted} (no model {self._members[-1]}); "
                 f"publish it: engine export BUNDLE --target triton --out REPO"
             )
         return self._member
+
+    def _serves(self, model: str) -> bool:
+        return bool(self._client.is_model_ready(model, client_timeout=ASK_S))
 
     def _translated(self, error: Exception, images: U8) -> BackendError:
         """The server's refusal as this engine's error: away where another try may succeed."""

@@ -90,6 +90,18 @@ def test_a_server_that_has_forgotten_the_memory_gets_it_again(running, make, cli
     np.testing.assert_allclose(predictor.predict(images).scores, local.predict(images).scores, rtol=1e-3)
 
 
+def test_a_server_that_hangs_is_away_until_it_answers_again(running, make, local, images):
+    predictor = make(running.grpc, timeout_ms=200)
+    predictor.predict(images)
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BackendAwayError, match="DEADLINE_EXCEEDED"):
+            predictor.predict(images)
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    np.testing.assert_allclose(predictor.predict(images).scores, local.predict(images).scores, rtol=1e-3)
+
+
 def test_results_are_not_overwritten_by_the_next_request(running, make, images):
     predictor = make(running.grpc)
     first = predictor.predict(images[:1])
