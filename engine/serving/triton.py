@@ -12,8 +12,9 @@ import numpy as np
 from engine.bundle import Bundle
 from engine.config import Triton
 from engine.contract import Precision
-from engine.errors import BackendAwayError, BackendError, MissingExtraError
+from engine.errors import BackendAwayError, BackendError, MissingExtraError, UsageError
 from engine.serving.base import RawBatch
+from engine.serving.regions import ASK_S
 from engine.serving.transport import MessageTransport, SharedTransport, Transport
 from engine.triton.models import MAX_BATCH, Names
 from engine.triton.served import Flavour, tag
@@ -47,6 +48,8 @@ class TritonPredictor:
         self.precision = precision
         self._settings = settings
         client, self._foreign = _client()
+        if settings.shared_memory == "cuda":
+            _require_cuda()
         self._client = client(settings.url, channel_args=_CHANNEL)
         self._wanted = f"{manifest.model} in {precision}"
         self._members = [Names(manifest.method, tag(manifest, precision, flavour)).member for flavour in _FLAVOURS]
@@ -114,13 +117,16 @@ class TritonPredictor:
     def _find_member(self) -> str:
         """The model of this bundle on the server; raises BackendAwayError where it serves none."""
         if self._member is None:
-            self._member = next((name for name in self._members if self._client.is_model_ready(name)), None)
+            self._member = next((name for name in self._members if self._serves(name)), None)
         if self._member is None:
             raise BackendAwayError(
                 f"Triton at {self._settings.url}: does not serve {self._wanted} (no model {self._members[-1]}); "
                 f"publish it: engine export BUNDLE --target triton --out REPO"
             )
         return self._member
+
+    def _serves(self, model: str) -> bool:
+        return bool(self._client.is_model_ready(model, client_timeout=ASK_S))
 
     def _translated(self, error: Exception, images: U8) -> BackendError:
         """The server's refusal as this engine's error: away where another try may succeed."""
@@ -141,3 +147,13 @@ def _client() -> tuple[Any, type[Exception]]:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"backend 'triton' ({error.name} is not installed)", "triton") from None
     return InferenceServerClient, InferenceServerException
+
+
+def _require_cuda() -> None:
+    try:
+        import tritonclient.utils.cuda_shared_memory  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:  # it raises RuntimeError for what it misses
+        raise UsageError(
+            f"triton.shared_memory = 'cuda': cannot be used here ({error}); pip install 'tritonclient[cuda]' where an "
+            f"NVIDIA driver is, or use 'system'"
+        ) from error

@@ -27,7 +27,10 @@ class Published:
 
 
 def publish(repository: Repository, version: Served, fills: Mapping[str, Fill]) -> Published:
-    """Add a version and serve it; where the running server cannot load it, nothing has changed."""
+    """Add a version and serve it; where the running server cannot load it, nothing has changed.
+
+    The version that was served until now is kept for the way back.
+    """
     control = _control(repository)
     try:
         repository.add(version, fills)
@@ -35,14 +38,15 @@ def publish(repository: Repository, version: Served, fills: Mapping[str, Fill]) 
     except BaseException:
         _unload(control, repository.remove(version))
         raise
+    before = repository.current
     number = repository.switch_to_new(version)
     _load(control, (version.manifest.method, DETECTOR_MODEL))
-    _unload(control, repository.prune())
+    _unload(control, repository.prune(keep=(before, number)))
     return Published(number, version.manifest.model, control is not None)
 
 
 def roll_back(repository: Repository) -> Published:
-    """Serve the version before the current one again; raises UsageError where there is none."""
+    """Serve the version before the current one again, a second time the current one; UsageError where there is none."""
     repository.require()
     control = _control(repository)
     number = repository.switch_back()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from engine import folders
@@ -23,7 +23,6 @@ from engine.triton.pbtxt import ModelConfig
 from engine.triton.served import Served
 
 CONFIG_NAME = "config.pbtxt"
-KEPT_VERSIONS = 2
 _SERVED = re.compile(r"^version_policy \{ specific \{ versions: \[ (\d+) \] \} \}$", re.MULTILINE)
 
 Fill = Callable[[Path], None]
@@ -37,7 +36,7 @@ class Repository:
 
     def require(self) -> None:
         """Raise UsageError where the folder is not a repository of this engine."""
-        if not (self.path / DETECTOR_MODEL / CONFIG_NAME).is_file():
+        if not self._has(DETECTOR_MODEL):
             raise UsageError(
                 f"{self.path}: no Triton repository of this engine (expected {DETECTOR_MODEL}/{CONFIG_NAME}); "
                 f"make one with `engine export BUNDLE --target triton --out {self.path}`"
@@ -59,13 +58,18 @@ class Repository:
     def models(self) -> tuple[str, ...]:
         """Every model that the served version consists of, in the order in which they can be loaded."""
         names = (*_models_of(self.versions()[self.current]), DETECTOR_MODEL)
-        missing = [name for name in names if not (self.path / name / CONFIG_NAME).is_file()]
+        missing = [name for name in names if not self._has(name)]
         if missing:
             raise UsageError(
-                f"{self.path}: no {', '.join(missing)}, which version {self.current} consists of: it was exported by "
-                f"another version of this engine, or files are gone; export the bundle again"
+                f"{self.path}: no {', '.join(missing)}, which version {self.current} consists of: files are gone, or "
+                f"another version of this engine exported it; export the bundle again"
             )
         return names
+
+    def all_models(self) -> tuple[str, ...]:
+        """Those, and before them what the other kept version is made of: an engine may still ask for it."""
+        fixed = [name for version in self.versions().values() for name in Names.of(version).fixed if self._has(name)]
+        return tuple(dict.fromkeys((*fixed, *self.models())))
 
     def add(self, version: Served, fills: Mapping[str, Fill]) -> None:
         """Lay the models of a bundle beside those there are; nothing that is served changes.
@@ -94,17 +98,19 @@ class Repository:
         return number
 
     def switch_back(self) -> int:
-        """Serve the version before the current one; returns its number. Raises UsageError where there is none."""
-        older = [number for number in self.versions() if number < self.current]
-        if not older:
-            raise UsageError(f"{self.path}: version {self.current} is the oldest kept here; export the bundle you want")
-        self._switch(self.versions()[older[-1]], older[-1])
-        return older[-1]
+        """Serve the other version that is kept; returns its number. Raises UsageError where there is none."""
+        other = [number for number in self.versions() if number != self.current]
+        if not other:
+            raise UsageError(
+                f"{self.path}: nothing was served before version {self.current}; export the bundle you want"
+            )
+        self._switch(self.versions()[other[-1]], other[-1])
+        return other[-1]
 
-    def prune(self) -> tuple[str, ...]:
-        """Forget versions beyond the kept ones, never the current one; returns the models that are gone."""
+    def prune(self, keep: Collection[int]) -> tuple[str, ...]:
+        """Forget all versions but some; returns the models that are gone."""
         versions = self.versions()
-        old = [number for number in list(versions)[:-KEPT_VERSIONS] if number != self.current]
+        old = [number for number in versions if number not in keep]
         kept = {name for number, version in versions.items() if number not in old for name in _models_of(version)}
         gone = [name for number in old for name in _models_of(versions[number]) if name not in kept]
         for number in old:
@@ -113,6 +119,9 @@ class Repository:
         for name in gone:
             shutil.rmtree(self.path / name, ignore_errors=True)
         return tuple(gone)
+
+    def _has(self, model: str) -> bool:
+        return (self.path / model / CONFIG_NAME).is_file()
 
     def _add_model(self, config: ModelConfig, version: Served, fill: Fill | None) -> None:
         target = self.path / config.name

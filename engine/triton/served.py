@@ -51,9 +51,10 @@ class Served(Struct, frozen=True):
 
 
 def tag(manifest: Manifest, precision: Precision, flavour: Flavour) -> str:
-    """A digest of bundle, precision and flavour: models with the same tag are the same."""
-    parts = msgspec.json.encode((FORMAT, manifest, precision, flavour), order="deterministic")
-    return hashlib.sha256(parts).hexdigest()[:_TAG_DIGITS]
+    """A digest of all that shapes what is served of a bundle: models with the same tag are the same."""
+    maps = (manifest.input, manifest.grid, manifest.smoothing_sigma_px)
+    what = (FORMAT, manifest.model, manifest.method, maps, manifest.executables[precision], precision, flavour)
+    return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:_TAG_DIGITS]
 
 
 def read(folder: Path) -> Served:
@@ -62,4 +63,6 @@ def read(folder: Path) -> Served:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Served)
     except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"{path}: not written by `engine export --target triton` ({error}); export again") from error
+        raise UsageError(
+            f"{path}: not written by this version of the engine ({error}); export into a new folder"
+        ) from error

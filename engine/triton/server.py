@@ -179,7 +179,7 @@ def _options(repository: Repository, ports: tuple[int, ...], prefix: str) -> lis
     return [
         f"--model-repository={repository.path}",
         "--model-control-mode=explicit",
-        *(f"--load-model={model}" for model in repository.models()),
+        *(f"--load-model={model}" for model in repository.all_models()),
         f"--http-address={_HOST}",
         f"--http-port={http}",
         f"--grpc-address={_HOST}",

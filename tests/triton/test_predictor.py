@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
-from engine.config import Runtime, Triton
-from engine.errors import BackendAwayError, BackendError
+from engine import bundle as bundles
+from engine.config import Line, Runtime, Triton
+from engine.errors import BackendAwayError, BackendError, UsageError
 from engine.metrics import Metrics
-from engine.pipeline import Pipeline, Watch
+from engine.pipeline import Pipeline, Watch, lines
+from engine.pipeline.reload import Reloader
+from engine.published import Place
 from engine.serving.select import open_local, open_predictor
 from engine.serving.triton import TritonPredictor
 from engine.streams.embedded import free_port
@@ -77,6 +83,25 @@ def test_shared_memory_has_no_name_that_a_killed_process_could_leave(running, ma
     assert not list(Path("/dev/shm").glob(f"engine-{os.getpid()}-*"))
 
 
+def test_a_server_that_has_forgotten_the_memory_gets_it_again(running, make, client, local, images):
+    predictor = make(running.grpc)
+    predictor.predict(images)
+    client.unregister_system_shared_memory()
+    np.testing.assert_allclose(predictor.predict(images).scores, local.predict(images).scores, rtol=1e-3)
+
+
+def test_a_server_that_hangs_is_away_until_it_answers_again(running, make, local, images):
+    predictor = make(running.grpc, timeout_ms=200)
+    predictor.predict(images)
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BackendAwayError, match="DEADLINE_EXCEEDED"):
+            predictor.predict(images)
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    np.testing.assert_allclose(predictor.predict(images).scores, local.predict(images).scores, rtol=1e-3)
+
+
 def test_results_are_not_overwritten_by_the_next_request(running, make, images):
     predictor = make(running.grpc)
     first = predictor.predict(images[:1])
@@ -99,6 +124,13 @@ def test_pictures_of_another_size_are_an_error_of_theirs(running, make):
     with pytest.raises(BackendError, match=r"expected pictures of \(64, 64\)") as caught:
         make(running.grpc).predict(np.zeros((1, 32, 32, 3), np.uint8))
     assert not isinstance(caught.value, BackendAwayError)
+
+
+def test_memory_of_a_gpu_is_refused_where_there_is_no_library_for_it(make):
+    if importlib.util.find_spec("cuda") is not None:
+        pytest.skip("cuda-python is installed here")
+    with pytest.raises(UsageError, match=r"pip install 'tritonclient\[cuda\]'"):
+        make(NOWHERE, shared_memory="cuda")
 
 
 def test_the_fallback_takes_over_where_it_is_configured_and_only_there(bundle, local, images, caplog):
@@ -157,3 +189,52 @@ def test_frames_survive_a_server_that_is_killed_and_comes_back(
     assert not line.dead()
     expected = open_local(bundle, "onnx", "fp32", threads=1).predict(pictures[:1]).scores[0]
     assert [result.raw_score for result in line.results()] == pytest.approx([expected] * len(entries), rel=1e-3)
+
+
+def test_a_published_version_is_swapped_in_when_the_server_serves_it(
+    bundle, export, pictures, line, make_config, tmp_path, caplog, wait_until: Callable[..., None]
+):
+    """Export into the repository, publish to the place, in the wrong order; and both back."""
+    versions = [bundle.path, tmp_path / "second"]
+    shutil.copytree(bundle.path, versions[1])
+    bundles.write_manifest(versions[1], msgspec.structs.replace(bundle.manifest, version="2"))
+    repository, place = Repository(tmp_path / "repository"), Place(tmp_path / "live")
+    export(bundle, repository.path)
+    place.publish(versions[0])
+    running = Server(repository).up((free_port(), free_port(), free_port()))
+    config = msgspec.structs.replace(
+        make_config(line),
+        line=(Line("line1", str(place.path)),),
+        runtime=Runtime(backend="triton", reload_ms=20),
+        triton=Triton(url=running.grpc),
+    )
+    frame = cv2.imencode(".png", pictures[0])[1].tobytes()
+    entries: list[str] = []
+
+    def judged_by(model: str) -> None:
+        entries.append(line.push(data=frame))
+        wait_until(lambda: len(line.results()) == len(entries))
+        assert line.results()[-1].model == model
+
+    with connect(config) as streams:
+        loaded = lines.load_all(config)
+        pipeline = Pipeline(streams.source, streams.sink, loaded[0].watches(config), config, Metrics())
+        thread = threading.Thread(target=pipeline.run)
+        with Reloader(loaded, config, pipeline):
+            thread.start()
+            try:
+                judged_by("tiny@1")
+                place.publish(versions[1])
+                wait_until(lambda: "stays with tiny@1: Triton" in caplog.text)
+                judged_by("tiny@1")
+                export(bundles.read(versions[1]), repository.path)
+                wait_until(lambda: "tiny@2 takes the place of tiny@1" in caplog.text)
+                judged_by("tiny@2")
+                place.roll_back()
+                wait_until(lambda: "tiny@1 takes the place of tiny@2" in caplog.text)
+                judged_by("tiny@1")
+            finally:
+                pipeline.stop()
+                thread.join(30)
+                Server(repository).down()
+    assert not line.dead()

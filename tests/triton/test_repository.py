@@ -11,7 +11,7 @@ import pytest
 from engine.cli import main
 from engine.errors import UsageError
 from engine.triton import served
-from engine.triton.repository import KEPT_VERSIONS, Repository
+from engine.triton.repository import Repository
 
 
 def versioned(bundle, version):
@@ -44,20 +44,35 @@ def test_a_new_version_lies_beside_the_old_one_and_back_again(path, export, bund
     assert repository.current == 2
     assert {number: version.manifest.version for number, version in repository.versions().items()} == {1: "1", 2: "2"}
     assert not set(repository.models()) & set(before) - {"detector", "fyd"}
+    assert set(repository.all_models()) == {folder.name for folder in path.iterdir()}
+    assert set(before) | set(repository.models()) == set(repository.all_models())
     assert "versions: [ 2 ]" in (path / "fyd/config.pbtxt").read_text()
     assert main(["triton", "rollback", str(path)]) == 0
     assert repository.current == 1
     assert repository.models() == before
-    with pytest.raises(UsageError, match="version 1 is the oldest kept here"):
-        repository.switch_back()
+    assert main(["triton", "rollback", str(path)]) == 0
+    assert repository.current == 2
 
 
-def test_old_versions_go_with_their_models_but_never_the_one_that_is_served(path, export, bundle):
+def test_there_is_no_way_back_from_the_first_version(path):
+    with pytest.raises(UsageError, match="nothing was served before version 1"):
+        Repository(path).switch_back()
+
+
+def test_a_version_that_was_rolled_back_is_not_what_the_next_one_goes_back_to(path, export, bundle):
+    export(versioned(bundle, "bad"), path)
+    repository = Repository(path)
+    repository.switch_back()
+    export(versioned(bundle, "better"), path)
+    assert repository.switch_back() == 1
+    assert [version.manifest.version for version in repository.versions().values()] == ["1", "better"]
+
+
+def test_older_versions_go_with_their_models(path, export, bundle):
     for version in ("2", "3", "4"):
         export(versioned(bundle, version), path)
     repository = Repository(path)
     assert list(repository.versions()) == [3, 4]
-    assert len(repository.versions()) == KEPT_VERSIONS
     tags = {version.tag for version in repository.versions().values()}
     assert {folder.name.split("-")[1] for folder in path.iterdir() if "-" in folder.name} == tags
     assert set(path.joinpath("fyd").glob("[0-9]*")) == {path / "fyd/3", path / "fyd/4"}
