@@ -13,7 +13,18 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, bench_mahalanobis, false_alarms, learnt, methods, settings, storage, streaming
+from benchmarks import (
+    accuracy,
+    bench_mahalanobis,
+    dense,
+    false_alarms,
+    learnt,
+    methods,
+    one_class,
+    settings,
+    storage,
+    streaming,
+)
 from benchmarks.harness import RESULTS, Document
 from benchmarks.peers import anomalib_padim
 
@@ -26,6 +37,8 @@ TABLES: Mapping[str, Callable[[Document], str]] = {
         settings,
         learnt,
         methods,
+        one_class,
+        dense,
         storage,
         anomalib_padim,
         bench_mahalanobis,
