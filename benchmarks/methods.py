@@ -36,6 +36,9 @@ VARIANTS: Mapping[str, Sequence[str]] = {
     "igd, scratch": ("--method", "igd", "--encoder", "scratch"),
     "igd, distilled": ("--method", "igd", "--encoder", "distilled"),
     "igd, self-supervised": ("--method", "igd", "--encoder", "self-supervised"),
+    "droc, distaug": ("--method", "droc", "--pretext", "distaug"),
+    "droc, contrastive": ("--method", "droc", "--pretext", "contrastive"),
+    "droc, rotation": ("--method", "droc", "--pretext", "rotation"),
 }
 _METRICS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "f1", "false_alarm_rate")
 _BATCH = 8

@@ -53,7 +53,7 @@ class DrocLearner:
         """One pass in random order: yields (patches taken in, loss) after each step."""
         generator = torch.Generator().manual_seed(_EPOCH_SEEDS * self.seed + number)
         steps = self._steps(pictures, number, generator)
-        self.model.train()
+        self.model.to(self.device).train()
         for i, rows in enumerate(steps):
             self._set_rate((number + i / len(steps)) / self.epochs)
             x = random_patches(pictures, rows, self.settings.patch_px, generator)
