@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from engine.cli.audit import audit
 from engine.cli.bench import bench
 from engine.cli.console import fail
 from engine.cli.demo import demo
@@ -41,6 +42,7 @@ app.command()(serve)
 app.command()(publish)
 app.command()(rollback)
 app.command()(push)
+app.command()(audit)
 app.command()(bench)
 app.command()(doctor)
 app.add_typer(triton)
