@@ -1,8 +1,8 @@
 """How a Mahalanobis distance changes with the features: the gradient of `trainers.mahalanobis`.
 
 With d = |W y|, y = x - mean and W = L^-1 (equation 7 of FYD), the slope of d is W' W y / d. Of the low-rank form
-d^2 = sum_k w_k z_k^2 + tail |r|^2, y = scale * (x - mean), z = U' y, r = y - U z, it is
-scale * (U (w * z) + tail * (r - U U' r)) / d.
+d^2 = sum_k w_k z_k^2 + tail |r|^2, y = scale * (x - mean), z = U' y, r = y - U z with U' U = 1, it is
+scale * (U (w * z) + tail * r) / d.
 Letters: N batch, C channels, h w grid, P = h * w positions, p positions of a chunk, R rank.
 """
 
@@ -63,14 +63,13 @@ def _triangular(y: Tensor, parts: Parts, at: Tensor) -> Tensor:
 
 
 def _low_rank(y: Tensor, parts: Parts, at: Tensor) -> Tensor:
-    """scale * (U (w * z) + tail * (r - U U' r)) for x - mean = y (p, N, C)."""
+    """scale * (U (w * z) + tail * r) for x - mean = y (p, N, C)."""
     if parts.scale is None or parts.weights is None or parts.tail is None:
         raise ValueError("a low-rank Gaussian has scale, weights and tail")
     u = parts.factor[at][:, :, : y.shape[2]].to(y.dtype)  # (p, R, C)
     scaled = y * parts.scale
     z = scaled @ u.transpose(1, 2)  # (p, N, R)
     rest = scaled - z @ u
-    rest = rest - rest @ u.transpose(1, 2) @ u
     pulled = (z * parts.weights[at].unsqueeze(1)) @ u + rest * parts.tail[at, None, None]
     return pulled * parts.scale
 

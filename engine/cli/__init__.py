@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from engine.cli.audit import audit
 from engine.cli.bench import bench
 from engine.cli.console import fail
 from engine.cli.demo import demo
@@ -16,6 +17,7 @@ from engine.cli.export import export
 from engine.cli.protocol import protocol
 from engine.cli.publish import publish, rollback
 from engine.cli.push import push
+from engine.cli.replay import replay
 from engine.cli.serve import serve
 from engine.cli.train import train
 from engine.cli.triton import triton
@@ -41,6 +43,8 @@ app.command()(serve)
 app.command()(publish)
 app.command()(rollback)
 app.command()(push)
+app.command()(audit)
+app.command()(replay)
 app.command()(bench)
 app.command()(doctor)
 app.add_typer(triton)

@@ -253,4 +253,39 @@ return {unread, over}
 """
 )
 
-ALL: Final = (OPEN, END, OWN, CLAIM, RENEW, RELEASE, SWEEP, BACKLOG, TRIM)
+# KEYS frames, marks, results, dead; ARGV group.
+# -> {frames ever added, frames still to end, results ever added, dead letters ever added, frames are kept (0 or 1)},
+# nothing where there is no stream of frames.
+COUNTS: Final = _script(
+    LUA_BACKLOG
+    + """
+local function added(key)
+  if redis.call('EXISTS', key) == 0 then return 0 end
+  local about, row = {}, redis.call('XINFO', 'STREAM', key)
+  for i = 1, #row, 2 do about[row[i]] = row[i + 1] end
+  return about['entries-added']
+end
+local frames, marks, results, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+if redis.call('EXISTS', frames) == 0 then return {} end
+local kept = redis.call('EXISTS', marks)
+return {added(frames), backlog(frames, marks, ARGV[1]), added(results), added(dead), kept}
+"""
+)
+
+# KEYS frames; ARGV entry, ... -> those of the entries that are there.
+PRESENT: Final = _script("""
+local found = {}
+for _, entry in ipairs(ARGV) do
+  if #redis.call('XRANGE', KEYS[1], entry, entry) == 1 then found[#found + 1] = entry end
+end
+return found
+""")
+
+# KEYS frames; ARGV start, count. -> the ids of the next entries, without their pictures.
+IDS: Final = _script("""
+local ids = {}
+for _, found in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do ids[#ids + 1] = found[1] end
+return ids
+""")
+
+ALL: Final = (OPEN, END, OWN, CLAIM, RENEW, RELEASE, SWEEP, BACKLOG, TRIM, COUNTS, PRESENT, IDS)

@@ -21,6 +21,7 @@ from trainers.explain.rebuild import Rebuilt
 
 MIN_CHANNELS = 8  # fewer are colours or maps, not features
 PROBE = "probe"
+SHAPE = "shape"  # key of what `_Shapes` notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +45,37 @@ def grad_cam(question: Question, picture: U8) -> Cam | None:
     probed = _probed(question, layer.name)
     probe = probed.rebuilt.network.get_submodule(PROBE)
     found = LayerGradCam(probed.differentiable, probe).attribute(images, relu_attributions=True)
-    shape: torch.Size = layer.meta["shape"]
+    shape: torch.Size = layer.meta[SHAPE]
     return Cam(found[0, 0].detach().numpy(), layer.name, shape[1])
 
 
 def feature_layer(rebuilt: Rebuilt, images: Tensor) -> Node | None:
     """The last node that all of the score passes through and that gives (N, C, h, w) features of each picture."""
     network = rebuilt.network
-    with torch.no_grad():
-        _Shapes(network).run(torch.cat([images, images]))
+    _Shapes(network).run(torch.cat([images, images]).requires_grad_())
     wanted = rebuilt.outputs.index(SCORE_NAME) if rebuilt.scores_itself else 0
     given = network.graph.output_node().args[0]
     target = given[wanted] if isinstance(given, tuple | list) else given
     if not isinstance(target, Node):
         raise ValueError(f"output {wanted} of the graph is no node: {target!r}")
-    layers = [node for node in _on_every_way(network, target) if _is_features(node.meta.get("shape"), images)]
-    return layers[-1] if layers else None
+    found = None
+    for node in _on_every_way(network, target):
+        if found is not None and node.target is torch.permute:
+            break  # what follows has its channels elsewhere
+        if _is_features(node.meta.get(SHAPE), images):
+            found = node
+    return found
 
 
 def _on_every_way(network: GraphModule, target: Node) -> list[Node]:
-    """The nodes, in order, that every way from the picture to `target` passes: its dominators."""
+    """The nodes, in order, that every way of a gradient from the picture to `target` passes: its dominators."""
     ways: dict[Node, list[Node]] = {}
     for node in network.graph.nodes:
-        if node.op == "placeholder":
-            ways[node] = [node]
+        if SHAPE not in node.meta:
+            continue
         before = [ways[given] for given in node.all_input_nodes if given in ways]
-        if before:
-            common = set(before[0]).intersection(*before[1:])
-            ways[node] = [passed for passed in before[0] if passed in common] + [node]
+        common = set(before[0]).intersection(*before[1:]) if before else set()
+        ways[node] = [passed for passed in before[0] if passed in common] + [node] if before else [node]
     return ways[target]
 
 
@@ -96,10 +100,14 @@ def _probed(question: Question, layer: str) -> Question:
 
 
 class _Shapes(Interpreter):
-    """Runs the graph once and notes in every node's `meta` the shape of the tensor that it gave."""
+    """Runs the graph once and notes in the `meta` of every node that has a gradient the shape of what it gave.
+
+    Of several tensors that is the first one's shape.
+    """
 
     def run_node(self, n: Node) -> object:
         found = super().run_node(n)
-        if isinstance(found, Tensor):
-            n.meta["shape"] = found.shape
+        tensors = [each for each in (found if isinstance(found, tuple | list) else [found]) if isinstance(each, Tensor)]
+        if any(each.requires_grad for each in tensors):
+            n.meta[SHAPE] = tensors[0].shape
         return found

@@ -40,7 +40,7 @@ class Explanation:
     """One model's verdict on one picture, and what it rests on.
 
     `image` (H, W, 3) is of its own size, `picture` (h, w, 3) of the network's; `raw_score` is of the served model,
-    `rebuilt_score` of the one that has gradients. `place` (x, y) of `picture` is where the map decided, None where the
+    `rebuilt_score` of the one that has gradients. `place` (x, y) of `image` is where the map decided, None where the
     network gives the score itself. `agreement` is the correlation of integrated gradients with occlusion.
     """
 
@@ -104,7 +104,7 @@ def explain(
         decision=decide(raw_score, raw.maps[0], calibration, (image.shape[0], image.shape[1])),
         raw_score=raw_score,
         rebuilt_score=rebuilt_score,
-        place=place,
+        place=None if place is None else _moved(place, picture, image),
         attribution=attribution,
         cam=cam,
         occlusion=windows,
@@ -124,6 +124,12 @@ def agreement(values: F32, windows: Occlusion) -> float:
     if not averaged.std() or not occluded.std():
         return 0.0
     return float(np.corrcoef(averaged.ravel(), occluded.ravel())[0, 1])
+
+
+def _moved(place: Place, picture: U8, image: U8) -> Place:
+    """A place of the network's picture in the image as it came."""
+    (height, width), (rows, columns) = picture.shape[:2], image.shape[:2]
+    return int((place[0] + 0.5) * columns / width), int((place[1] + 0.5) * rows / height)
 
 
 def _peak(raw_map: F32) -> Place:

@@ -92,7 +92,7 @@ def _asked(explanation: Explanation) -> str:
         decided = "This model gives the score of the whole picture itself: that is what is explained."
     else:
         x, y = explanation.place
-        height, width = explanation.picture.shape[:2]
+        height, width = explanation.image.shape[:2]
         decided = (
             f"What decided is the map's highest value, {x / width:.0%} from the left and {y / height:.0%} from the "
             f"top: that is what is explained."

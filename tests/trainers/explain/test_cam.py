@@ -10,7 +10,7 @@ from torch.fx import symbolic_trace
 
 from engine.contract import FEATURES_NAME
 from engine.maps import operator
-from trainers.explain.cam import feature_layer, grad_cam
+from trainers.explain.cam import SHAPE, feature_layer, grad_cam
 from trainers.explain.question import as_batch
 from trainers.explain.rebuild import Head, Rebuilt
 
@@ -65,4 +65,22 @@ class Branches(nn.Module):
 def test_all_of_the_score_passes_through_the_layer(past, channels):
     rebuilt = Rebuilt(symbolic_trace(Branches(past)), ("grid",), None, Head((12, 12), 16, 16, 0.0))
     layer = feature_layer(rebuilt, torch.zeros(1, 16, 16, 3))
-    assert (None if layer is None else layer.meta["shape"][1]) == channels
+    assert (None if layer is None else layer.meta[SHAPE][1]) == channels
+
+
+class Classified(nn.Module):
+    """(N, 16, 16, 3) -> a score per patch: channels last behind the features, rows counted from the pictures' shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.classifier = nn.Conv2d(3, 9, 3), nn.Linear(9, 1)
+
+    def forward(self, images):
+        f = self.trunk(torch.permute(images, (0, 3, 1, 2)))  # (N, 9, 14, 14)
+        rows = torch.permute(f, (0, 2, 3, 1)).reshape(images.shape[0], 14, 14, 9)
+        return (self.classifier(rows) * f.mean()).reshape(images.shape[0], 14, 14)
+
+
+def test_neither_shapes_nor_channels_last_hide_the_layer():
+    rebuilt = Rebuilt(symbolic_trace(Classified()), ("grid",), None, Head((14, 14), 16, 16, 0.0))
+    assert feature_layer(rebuilt, torch.zeros(1, 16, 16, 3)).meta[SHAPE] == (2, 9, 14, 14)
