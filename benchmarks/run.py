@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, false_alarms, learnt, settings, storage, streaming
+from benchmarks import accuracy, false_alarms, fusion, learnt, settings, storage, streaming
 from benchmarks.harness import RESULTS, Answer, Context
 from benchmarks.peers import anomalib_padim
 from engine.errors import EngineError
@@ -19,6 +19,7 @@ QUESTIONS: Mapping[str, Callable[[Context], Answer]] = {
     settings.QUESTION: settings.answer,
     learnt.QUESTION: learnt.answer,
     storage.QUESTION: storage.answer,
+    fusion.QUESTION: fusion.answer,
     anomalib_padim.QUESTION: anomalib_padim.answer,
 }
 

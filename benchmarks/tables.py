@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, bench_mahalanobis, false_alarms, learnt, methods, settings, storage, streaming
+from benchmarks import accuracy, bench_mahalanobis, false_alarms, fusion, learnt, methods, settings, storage, streaming
 from benchmarks.harness import RESULTS, Document
 from benchmarks.peers import anomalib_padim
 
@@ -25,6 +25,7 @@ TABLES: Mapping[str, Callable[[Document], str]] = {
         false_alarms,
         settings,
         learnt,
+        fusion,
         methods,
         storage,
         anomalib_padim,
