@@ -153,7 +153,7 @@ class Inference:
         infer_ms = (time.perf_counter() - started_s) * 1e3
         self._metrics.batch(jobs[0].watch.model, len(jobs))
         for i, job in enumerate(jobs):
-            job.timing_ms["infer"] += infer_ms
+            job.timing_ms["infer"] = job.timing_ms.get("infer", 0.0) + infer_ms
             _keep(job, screening, i)
         return None
 
