@@ -79,8 +79,7 @@ def _runs(context: Context, data: DataSet, seed: int) -> list[Document]:
 @contextmanager
 def _judge(path: Path) -> Iterator[Judge]:
     bundle, predictor = read_and_open(path, Runtime(backend="onnx"), _BATCH)
-    size = bundle.manifest.input
-    yield Judge(predictor.predict, size.height, size.width, bundle.executable("fp32").calibration)
+    yield Judge(predictor.predict, bundle.sheet, bundle.calibration("fp32"))
     predictor.close()
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, false_alarms, learnt, settings, storage, streaming, triton_backend
+from benchmarks import accuracy, false_alarms, fusion, learnt, settings, storage, streaming, triton_backend
 from benchmarks.harness import RESULTS, Answer, Context
 from benchmarks.peers import anomalib_padim
 from engine.errors import EngineError
@@ -20,6 +20,7 @@ QUESTIONS: Mapping[str, Callable[[Context], Answer]] = {
     learnt.QUESTION: learnt.answer,
     storage.QUESTION: storage.answer,
     triton_backend.QUESTION: triton_backend.answer,
+    fusion.QUESTION: fusion.answer,
     anomalib_padim.QUESTION: anomalib_padim.answer,
 }
 

@@ -32,13 +32,12 @@ from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
 from trainers.holdout import Split, hold_out
 from trainers.progress import Progress, on_stderr
-from trainers.ssae.corrupt import Corruption, Kind
+from trainers.synthetic import DEFECTS, with_defect
 
 QUESTION = "settings"
 POOLING = (1, 3, 5)
 REGULARISATION = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SMOOTHING_PX = (2.0, 3.0, 4.0, 6.0)
-DEFECTS: tuple[Kind, ...] = ("elastic", "swap")
 _SHOWN = 12
 
 
@@ -75,11 +74,8 @@ def _trials(context: Context, data: DataSet) -> Iterator[tuple[Key, float]]:
 
 def _defective(good: U8) -> U8:
     """Good pictures (n, H, W, 3) with a synthetic defect each, one kind after the other."""
-    pictures = torch.from_numpy(good).permute(0, 3, 1, 2).float() / 255  # (n, 3, H, W)
     generator = torch.Generator().manual_seed(0)
-    made = [Corruption(kind, patches=1, sides=(0.08, 0.25))(pictures, generator).corrupted for kind in DEFECTS]
-    defective: U8 = (255 * torch.cat(made)).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    return defective
+    return np.concatenate([with_defect(good, kind, generator) for kind in DEFECTS])
 
 
 def _extractor(settings: Settings, threads: int) -> Extractor:

@@ -12,10 +12,10 @@ import numpy as np
 
 from engine.bundle import Bundle
 from engine.config import Backend, Runtime
-from engine.contract import Calibration, Precision
-from engine.decide import decide
+from engine.contract import Precision
+from engine.decide import decide, member_scores
 from engine.errors import DecodeError, UsageError
-from engine.images import read_image, resize
+from engine.images import read_image
 from engine.serving.base import Predictor
 from engine.serving.select import choose_precision, read_and_open
 from engine.types import F32, U8, Result
@@ -27,10 +27,11 @@ _BATCH = 8
 class Model:
     """A loaded bundle; `predict` may be called from several threads. Use it as a context manager to close it."""
 
-    def __init__(self, bundle: Bundle, predictor: Predictor, calibration: Calibration) -> None:
+    def __init__(self, bundle: Bundle, predictor: Predictor, precision: Precision) -> None:
         self.bundle = bundle
         self.predictor = predictor
-        self.calibration = calibration
+        self.calibration = bundle.calibration(precision)
+        self._members = bundle.calibrations(precision)
 
     def predict(self, images: Picture | Iterable[Picture]) -> list[Result]:
         """Judge pictures: paths, or uint8 (H, W, 3) RGB arrays; one Result each, in order, map and mask included.
@@ -56,10 +57,10 @@ class Model:
         self.close()
 
     def _predict_batch(self, pictures: Sequence[Picture], first: int) -> Iterator[Result]:
-        size = self.bundle.manifest.input
+        sheet = self.bundle.sheet
         started = time.perf_counter()
         arrays = [_array(picture, first + i) for i, picture in enumerate(pictures)]
-        batch = np.stack([resize(array, size.height, size.width) for array in arrays])
+        batch = np.stack([sheet.fit(array) for array in arrays])
         decoded = time.perf_counter()
         raw = self.predictor.predict(batch)
         inferred = time.perf_counter()
@@ -67,10 +68,17 @@ class Model:
         timing["total"] = timing["decode"] + timing["infer"]
         for i, picture in enumerate(pictures):
             name = str(first + i) if isinstance(picture, np.ndarray) else os.fspath(picture)
-            yield self._result(name, float(raw.scores[i]), raw.maps[i], arrays[i].shape[:2], timing)
+            members = {member: float(scores[i]) for member, scores in raw.members.items()}
+            yield self._result(name, float(raw.scores[i]), members, raw.maps[i], arrays[i].shape[:2], timing)
 
     def _result(
-        self, name: str, raw_score: float, raw_map: F32, size: tuple[int, ...], timing: dict[str, float]
+        self,
+        name: str,
+        raw_score: float,
+        members: dict[str, float],
+        raw_map: F32,
+        size: tuple[int, ...],
+        timing: dict[str, float],
     ) -> Result:
         decision = decide(raw_score, raw_map, self.calibration, (size[0], size[1]))
         manifest = self.bundle.manifest
@@ -85,7 +93,7 @@ class Model:
             pred_label=decision.pred_label,
             decision=decision.decision,
             raw_score=raw_score,
-            scores={manifest.method: decision.pred_score},
+            scores=member_scores(members, self._members) or {manifest.method: decision.pred_score},
             regions=decision.regions,
             model=manifest.model,
             timing_ms=timing,
@@ -107,7 +115,7 @@ def load(
     """
     runtime = Runtime(backend=backend, precision=precision, threads=threads)
     bundle, predictor = read_and_open(Path(path), runtime, _BATCH)
-    return Model(bundle, predictor, bundle.executable(choose_precision(runtime)).calibration)
+    return Model(bundle, predictor, choose_precision(runtime))
 
 
 def _array(picture: Picture, index: int) -> U8:

@@ -1,5 +1,6 @@
 """Read, verify and write a model bundle: a folder of `bundle.json`, ONNX networks and safetensors.
 
+An ensemble's bundle holds its members' bundles in folders of its own.
 Loading checks every file's hash, refuses newer schemas and paths that leave the folder, and unpickles nothing.
 Writing is atomic: a bundle appears whole or not at all.
 """
@@ -7,42 +8,85 @@ Writing is atomic: a bundle appears whole or not at all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 
 from engine import folders
-from engine.contract import MANIFEST_NAME, SCHEMA_VERSION, Executable, File, Manifest, Precision
+from engine.contract import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    Calibration,
+    Ensemble,
+    Executable,
+    File,
+    Manifest,
+    Precision,
+)
 from engine.errors import BundleError
+from engine.sheet import Sheet
 
 _CHUNK_BYTES = 1 << 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle: its folder and its manifest."""
+    """A verified bundle: its folder and its manifest, and of an ensemble its members' by their names."""
 
     path: Path
     manifest: Manifest
+    members: Mapping[str, Bundle] = field(default_factory=dict)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions that it was calibrated in."""
+        return tuple(self.manifest.ensembles or self.manifest.executables)
+
+    @property
+    def sheet(self) -> Sheet:
+        """The sizes at which it looks at a picture."""
+        if self.members:
+            return Sheet(tuple(dict.fromkeys(size for each in self.members.values() for size in each.sheet.sizes)))
+        return Sheet(((self.manifest.input.height, self.manifest.input.width),))
 
     def executable(self, precision: Precision) -> Executable:
-        """The executable of a precision; raises BundleError naming those there are."""
-        try:
-            return self.manifest.executables[precision]
-        except KeyError:
-            have = ", ".join(sorted(self.manifest.executables))
+        """The executable of a precision of one model; raises BundleError naming those there are."""
+        if self.members:
             raise BundleError(
-                f"{self.path}: no {precision} executable was calibrated in this bundle (it has: {have}); "
-                f"set runtime.precision to one of them, or train again"
-            ) from None
+                f"{self.path}: is an ensemble, and one model is wanted here; "
+                f"name one of its members: {', '.join(f'{self.path}/members/{name}' for name in self.members)}"
+            )
+        return self._of(precision, self.manifest.executables)
+
+    def ensemble(self, precision: Precision) -> Ensemble:
+        """The ensemble of a precision; raises BundleError naming those there are."""
+        return self._of(precision, self.manifest.ensembles)
+
+    def calibration(self, precision: Precision) -> Calibration:
+        """Thresholds and scales of a precision, of one model or of an ensemble as a whole; raises BundleError."""
+        return (self.ensemble if self.members else self.executable)(precision).calibration
+
+    def calibrations(self, precision: Precision) -> dict[str, Calibration]:
+        """Of each member of an ensemble by name; none where it is one model."""
+        return {name: member.calibration(precision) for name, member in self.members.items()}
 
     def file(self, file: File) -> Path:
         """The path of one of its files on disk."""
         return self.path / file.path
+
+    def _of(self, precision: Precision, found: Mapping[Precision, T]) -> T:
+        try:
+            return found[precision]
+        except KeyError:
+            raise BundleError(
+                f"{self.path}: no {precision} executable was calibrated in this bundle "
+                f"(it has: {', '.join(sorted(self.precisions))}); set runtime.precision to one of them, or train again"
+            ) from None
 
 
 def read(path: str | Path) -> Bundle:
@@ -55,7 +99,7 @@ def read(path: str | Path) -> Bundle:
     manifest = _read_manifest(folder)
     for file in _files(manifest):
         _verify(folder, file)
-    return Bundle(folder, manifest)
+    return Bundle(folder, manifest, _members(folder, manifest))
 
 
 def describe(path: Path, folder: Path) -> File:
@@ -67,13 +111,18 @@ def describe(path: Path, folder: Path) -> File:
 def writing(path: str | Path) -> Iterator[Path]:
     """A scratch folder that becomes the bundle `path` when the block ends without an error.
 
-    Raises BundleError when `path` exists and is not a bundle, so that no other folder is ever replaced.
+    Raises BundleError as `check_replaceable`.
     """
+    with folders.appearing(check_replaceable(path)) as scratch:
+        yield scratch
+
+
+def check_replaceable(path: str | Path) -> Path:
+    """The absolute path; raises BundleError when something is there that is no bundle: no other folder is replaced."""
     target = Path(path).resolve()
     if not folders.replaceable(target, MANIFEST_NAME):
         raise BundleError(f"{target}: exists and is not a bundle; choose another --out, or remove it first")
-    with folders.appearing(target) as scratch:
-        yield scratch
+    return target
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -110,11 +159,14 @@ def _read_manifest(folder: Path) -> Manifest:
             f"upgrade anomaly-engine, or train the bundle again with this one"
         )
     try:
-        return msgspec.convert(head, Manifest)
+        manifest = msgspec.convert(head, Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(
             f"{path}: {error}; the bundle was edited or made by another version: train it again"
         ) from None
+    if bool(manifest.executables) == bool(manifest.ensembles):
+        raise BundleError(f"{path}: expected either executables or ensembles; the bundle was edited: train it again")
+    return manifest
 
 
 def _files(manifest: Manifest) -> Iterator[File]:
@@ -123,8 +175,19 @@ def _files(manifest: Manifest) -> Iterator[File]:
     for executable in manifest.executables.values():
         yield executable.network
         yield from executable.data
-        if executable.gaussian is not None:
-            yield executable.gaussian
+        yield from (file for file in (executable.gaussian, executable.held_out) if file is not None)
+    for ensemble in manifest.ensembles.values():
+        yield ensemble.frames
+        yield from (member.manifest for member in ensemble.members)
+
+
+def _members(folder: Path, manifest: Manifest) -> dict[str, Bundle]:
+    """The verified bundles of an ensemble's members."""
+    files = {member.name: member.manifest for each in manifest.ensembles.values() for member in each.members}
+    for name, file in files.items():
+        if _read_manifest((folder / file.path).parent).ensembles:
+            raise BundleError(f"{folder}: member {name} is an ensemble itself; fuse single models only")
+    return {name: read((folder / file.path).parent) for name, file in files.items()}
 
 
 def _verify(folder: Path, file: File) -> None:

@@ -14,6 +14,9 @@ from engine.errors import ConfigError
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NonNegative = Annotated[int, msgspec.Meta(ge=0)]
+Score = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Bound = Annotated[float, msgspec.Meta(gt=0, le=0.5)]
+CascadeSetting = Literal["off", "auto"] | Bound
 When = Literal["always", "anomalous", "never"]
 Backend = Literal["auto", "onnx", "openvino", "tensorrt", "triton"]
 
@@ -32,10 +35,15 @@ class Redis(Section, frozen=True):
 
 
 class Line(Section, frozen=True):
-    """One line of cameras and the bundle that watches it."""
+    """One line of cameras and the bundle that watches it.
+
+    `review` and `reject` take the place of the bundle's thresholds; they are scores on its calibrated scale.
+    """
 
     name: Name
     bundle: str
+    review: Score | None = None
+    reject: Score | None = None
 
 
 class Batch(Section, frozen=True):
@@ -67,12 +75,13 @@ class Publish(Section, frozen=True):
 
 
 class Runtime(Section, frozen=True):
-    """What executes the model."""
+    """What executes the model; `cascade` is the bound on the disagreement with the full ensemble, `auto` 0.2 %."""
 
     backend: Backend = "auto"
     precision: Literal["auto", "fp32", "int8", "fp16"] = "auto"
     threads: NonNegative = 0
     reload_ms: NonNegative = 1_000
+    cascade: CascadeSetting = "auto"
 
 
 class Triton(Section, frozen=True):
@@ -139,6 +148,15 @@ def parse(document: dict[str, Any], *, where: Path) -> Config:
     base = where.parent
     lines = tuple(msgspec.structs.replace(line, bundle=os.path.join(base, line.bundle)) for line in config.line)
     return msgspec.structs.replace(config, line=lines)
+
+
+def cascade_setting(text: str) -> CascadeSetting:
+    """`off`, `auto` or a bound, as a flag gives it; raises ConfigError for anything else."""
+    try:
+        setting: CascadeSetting = msgspec.convert(text if text in ("off", "auto") else float(text), CascadeSetting)
+    except (ValueError, msgspec.ValidationError):
+        raise ConfigError(f"--cascade {text}: expected off, auto or a bound in (0, 0.5], such as 0.002") from None
+    return setting
 
 
 def _explain(error: msgspec.ValidationError) -> str:

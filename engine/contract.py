@@ -34,6 +34,7 @@ ANOMALY_MAP = "anomaly_map"  # (N, H, W) float32, calibrated
 PRED_MASK = "pred_mask"  # (N, H, W) uint8, 0 or 255
 
 Precision = Literal["fp32", "fp16", "int8"]
+Rule = Literal["mean", "max"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 Real = TypeVar("Real", np.float32, np.float64)
@@ -65,6 +66,53 @@ class Scale(Struct, frozen=True):
         """The raw score of a calibrated one in (0, 1): the inverse of `calibrated`."""
         x = 2 * calibrated - 1
         return self.threshold + self.width * x / (1 - abs(x))
+
+
+class Tail(Struct, frozen=True):
+    """A strictly increasing map from a raw score to its surprise: -log of the share of good ones that score as high.
+
+    Between the `knots` (raw values, ascending) it is the cubic of their `surprise` and `slopes` (monotone Hermite), so
+    it has no steps where the good scores that it rests on lie apart. Below the first knot it falls towards 0. Above the
+    last it is y + shape * log(1 + rate * (r - knot) / shape): a generalised Pareto tail of index 1 / shape, which is
+    the predictive law of an exponential tail known from `shape` excesses (`trainers.calibrate`).
+    """
+
+    knots: Annotated[tuple[float, ...], msgspec.Meta(min_length=2, max_length=256)]
+    surprise: tuple[float, ...]
+    slopes: tuple[float, ...]
+    rate: Annotated[float, msgspec.Meta(gt=0)]
+    shape: Annotated[float, msgspec.Meta(gt=0)]
+
+    def __post_init__(self) -> None:
+        if not len(self.knots) == len(self.surprise) == len(self.slopes):
+            raise ValueError("tail: knots, surprise and slopes must be equally many")
+        if min(self.surprise) <= 0 or min(np.diff(self.knots)) <= 0 or min(np.diff(self.surprise)) <= 0:
+            raise ValueError("tail: knots and surprise must ascend, and surprise be positive")
+
+    def of(self, raw: npt.NDArray[Real]) -> npt.NDArray[Real]:
+        """Raw scores of any shape, (n,) or more -> their surprise, of the same shape and dtype."""
+        knots, surprise, slopes = (np.asarray(v, raw.dtype) for v in (self.knots, self.surprise, self.slopes))
+        step = np.diff(knots)
+        chord = np.diff(surprise) / step
+        second = (3 * chord - 2 * slopes[:-1] - slopes[1:]) / step  # coefficients of the powers of x - knot
+        third = (slopes[:-1] + slopes[1:] - 2 * chord) / step**2
+        u = np.clip(raw, knots[0], knots[-1])
+        pieces = np.zeros(u.shape, np.uint8)
+        for knot in knots[1:-1]:  # maps have many values and few knots: faster than a search
+            pieces += u >= knot
+        i = pieces.astype(np.intp)
+        u -= knots.take(i)
+        found = third.take(i)
+        for coefficient in (second, slopes, surprise):
+            found *= u
+            found += coefficient.take(i)
+        above, below = raw > knots[-1], raw < knots[0]
+        if above.any():
+            found[above] = surprise[-1] + self.shape * np.log1p(self.rate * (raw[above] - knots[-1]) / self.shape)
+        if below.any():
+            found[below] = surprise[0] / (1 + chord[0] / surprise[0] * (knots[0] - raw[below]))
+        result: npt.NDArray[Real] = found.astype(raw.dtype, copy=False)
+        return result
 
 
 class Estimate(Struct, frozen=True):
@@ -111,13 +159,44 @@ class Executable(Struct, frozen=True):
 
     `network` is an ONNX file; `gaussian` a safetensors file of the packed per-position model
     (`kernels.Gaussian`), absent where the network itself gives the distance grid. `data` lists files that the network
-    refers to (ONNX external data).
+    refers to (ONNX external data). `held_out` is a safetensors file of what the calibration rests on, see
+    `trainers.record`; serving does not read it, an ensemble with this model is calibrated from it.
     """
 
     network: File
     calibration: Calibration
     gaussian: File | None = None
     data: tuple[File, ...] = ()
+    held_out: File | None = None
+
+
+class Member(Struct, frozen=True):
+    """One model of an ensemble: a bundle in a folder of its own within the ensemble's, named by its manifest's file.
+
+    `image` and `pixel` put its raw scores and its raw map on the scale that all members share; `weight` is its share
+    in a mean; `cost_ms` what one picture took where the ensemble was made.
+    """
+
+    name: Name
+    manifest: File
+    image: Tail
+    pixel: Tail
+    weight: Annotated[float, msgspec.Meta(gt=0)]
+    cost_ms: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Ensemble(Struct, frozen=True):
+    """One precision of several models as one: the cheapest member first.
+
+    Its raw score is the weighted `mean`, or the `max`, of its members' surprises, its raw map likewise;
+    `calibration` is of these. `frames` is a safetensors file of what the cascade's limit rests on, see
+    `engine.cascade`.
+    """
+
+    members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=2)]
+    rule: Rule
+    calibration: Calibration
+    frames: File
 
 
 class Input(Struct, frozen=True):
@@ -141,7 +220,7 @@ class TrainingData(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """The content of `bundle.json`.
+    """The content of `bundle.json`: `executables` of one model, or `ensembles` of several; one of the two is empty.
 
     `smoothing_sigma_px` is the standard deviation of the Gaussian that smooths the map at input size. `settings` are
     the trainer's, `report` what training measured (for people), `versions` of the libraries that made it. `weights` is
@@ -160,6 +239,7 @@ class Manifest(Struct, frozen=True):
     settings: dict[str, str | int | float | bool | None]
     report: dict[str, float | int | str | None]
     versions: dict[str, str]
+    ensembles: dict[Precision, Ensemble] = {}
     schema_version: Literal[1] = SCHEMA_VERSION
     weights: File | None = None
 

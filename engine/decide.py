@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import cv2
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from engine.config import When
-from engine.contract import Calibration
+from engine.contract import Calibration, Scale
 from engine.types import F32, U8, Region, Verdict
 
 MAX_REGIONS = 32
@@ -69,6 +70,11 @@ def calibrated_score(raw_score: float, calibration: Calibration) -> float:
     return float(calibration.image.calibrated(np.asarray(raw_score, np.float64)))
 
 
+def member_scores(raw: Mapping[str, float], calibrations: Mapping[str, Calibration]) -> dict[str, float]:
+    """Each member's raw image score on its own calibrated scale."""
+    return {name: calibrated_score(score, calibrations[name]) for name, score in raw.items()}
+
+
 def verdict(raw_score: float, label: bool, calibration: Calibration) -> Verdict:
     """`reject` from the threshold on, `review` from the second threshold where one is set, else `good`."""
     if label:
@@ -76,6 +82,27 @@ def verdict(raw_score: float, label: bool, calibration: Calibration) -> Verdict:
     if calibration.review is not None and raw_score >= calibration.review:
         return "review"
     return "good"
+
+
+def not_good_from(calibration: Calibration) -> float:
+    """The raw image score from which a picture is not good: the lower one of the two thresholds."""
+    reject = calibration.image.threshold
+    return reject if calibration.review is None else min(reject, calibration.review)
+
+
+def with_thresholds(calibration: Calibration, review: float | None, reject: float | None) -> Calibration:
+    """Other thresholds than the calibrated ones, both given as scores on its scale; None leaves one as it is.
+
+    The new reject threshold becomes 0.5 of the new scale. Raises ValueError unless 0 < review < reject < 1.
+    """
+    scale = calibration.image
+    raw_review = calibration.review if review is None else scale.raw(review)
+    raw_reject = scale.threshold if reject is None else scale.raw(reject)
+    if raw_review is not None and raw_review >= raw_reject:
+        at = float(scale.calibrated(np.asarray(raw_review)))
+        raise ValueError(f"review: expected a score below the reject threshold {reject or 0.5:g}, got {at:g}")
+    image = Scale(threshold=raw_reject, width=scale.width)
+    return msgspec.structs.replace(calibration, image=image, review=raw_review)
 
 
 def wanted(when: When, label: bool) -> bool:

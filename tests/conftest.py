@@ -26,6 +26,7 @@ from engine.contract import Calibration, Estimate, Executable, Input, Manifest, 
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline, Watch
 from engine.serving.base import ConstantPredictor, Predictor
+from engine.sheet import Sheet
 from engine.streams.embedded import EmbeddedServer
 from engine.streams.keys import GROUP, LineKeys, line_keys
 from engine.streams.redis import connect
@@ -126,7 +127,7 @@ def calibration() -> Calibration:
 @pytest.fixture
 def make_watch(calibration: Calibration) -> Callable[..., Watch]:
     def make(line: str = "line1", predictor: Predictor | None = None, **changes: object) -> Watch:
-        values = {"model": "test@1", "method": "constant", "calibration": calibration, "height": 32, "width": 32}
+        values = {"model": "test@1", "method": "constant", "calibration": calibration, "sheet": Sheet(((32, 32),))}
         return Watch(line=line, predictor=predictor or ConstantPredictor(), **{**values, **changes})
 
     return make

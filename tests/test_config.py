@@ -28,7 +28,7 @@ def test_a_line_is_enough_and_the_rest_has_the_documented_defaults(tmp_path):
         frames_maxlen=0,
     )
     assert loaded.publish == config.Publish(mask="anomalous", map="never", results_maxlen=100000, dead_maxlen=10000)
-    assert loaded.runtime == config.Runtime(backend="auto", precision="auto", threads=0)
+    assert loaded.runtime == config.Runtime(backend="auto", precision="auto", threads=0, cascade="auto")
     assert loaded.metrics == config.Metrics(host="127.0.0.1", port=0)
 
 
@@ -45,6 +45,8 @@ def test_an_absolute_bundle_path_stays(tmp_path):
         ("[batch]\nmax_size = 0\n", "batch.max_size"),
         ('[publish]\nmask = "sometimes"\n', "publish.mask"),
         ('[runtime]\nbackend = "cuda"\n', "runtime.backend"),
+        ("[runtime]\ncascade = 0.7\n", "runtime.cascade"),
+        ('[runtime]\ncascade = "on"\n', "runtime.cascade"),
         ("[delivery]\nmax_pixels = 1.5\n", "delivery.max_pixels"),
         ("[metrics]\nport = 70000\n", "metrics.port"),
         ('[redis]\nprefix = "a b"\n', "redis.prefix"),
@@ -69,3 +71,23 @@ def test_a_file_without_lines_and_a_missing_file_are_refused(tmp_path):
         config.load(write(tmp_path, "[redis]\n"))
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(("text", "value"), [('"off"', "off"), ('"auto"', "auto"), ("0.002", 0.002), ("0.5", 0.5)])
+def test_the_cascade_is_off_automatic_or_a_bound(tmp_path, text, value):
+    assert config.load(write(tmp_path, f"{MINIMAL}[runtime]\ncascade = {text}\n")).runtime.cascade == value
+
+
+@pytest.mark.parametrize("key", ["review", "reject"])
+def test_thresholds_are_scores(tmp_path, key):
+    assert getattr(config.load(write(tmp_path, f"{MINIMAL}{key} = 0.4\n")).line[0], key) == 0.4
+    with pytest.raises(ConfigError, match=key):
+        config.load(write(tmp_path, f"{MINIMAL}{key} = 1.0\n"))
+
+
+@pytest.mark.parametrize("text", ["on", "0", "0.6", "-1", "nan"])
+def test_a_cascade_that_is_none_is_refused(text):
+    assert config.cascade_setting("auto") == "auto"
+    assert config.cascade_setting("0.01") == 0.01
+    with pytest.raises(ConfigError, match="expected off, auto or a bound"):
+        config.cascade_setting(text)

@@ -3,7 +3,18 @@ import numpy as np
 import pytest
 
 from engine.contract import Calibration, Estimate, Scale
-from engine.decide import MAX_REGIONS, decide, mask_of, pixel_scores, quantised, regions_of
+from engine.decide import (
+    MAX_REGIONS,
+    calibrated_score,
+    decide,
+    mask_of,
+    not_good_from,
+    pixel_scores,
+    quantised,
+    regions_of,
+    verdict,
+    with_thresholds,
+)
 
 ESTIMATE = Estimate(
     target_fpr=0.01, how="k-fold", guarantee=False, n_images=200, folds=10, interval=(0.0, 0.03), note="a test"
@@ -127,3 +138,20 @@ def test_regions_do_not_depend_on_what_is_published():
     assert full.regions == bare.regions
     assert len(full.regions) == 1
     assert full.pred_label is False  # the label does not depend on the mask
+
+
+def test_thresholds_can_be_moved_without_retraining(calibration):
+    """Both are given on the scale of the bundle; scores are then counted from the new reject threshold."""
+    moved = with_thresholds(calibration, review=0.4, reject=0.7)
+    raw = {0.39: "good", 0.41: "review", 0.69: "review", 0.71: "reject"}
+    for score, expected in raw.items():
+        at = calibration.image.raw(score)
+        label = calibrated_score(at, moved) >= 0.5
+        assert verdict(at, label, moved) == expected
+    assert calibrated_score(calibration.image.raw(0.7), moved) == pytest.approx(0.5)
+    assert moved.pixel == calibration.pixel
+    assert not_good_from(moved) == pytest.approx(calibration.image.raw(0.4))
+    assert with_thresholds(calibration, None, None) == calibration
+    assert not_good_from(calibration) == calibration.image.threshold
+    with pytest.raises(ValueError, match=r"below the reject threshold 0\.3, got 0\.4"):
+        with_thresholds(calibration, review=0.4, reject=0.3)

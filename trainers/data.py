@@ -70,9 +70,11 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Good pictures that passed the checks, the record of them for the bundle, and one line per thing worth knowing."""
+    """Good pictures that passed the checks, the SHA-256 of each file, the record of them for the bundle, and one line
+    per thing worth knowing."""
 
     pictures: Pictures
+    contents: tuple[str, ...]
     record: TrainingData
     warnings: tuple[str, ...]
 
@@ -128,6 +130,7 @@ def check_training(dataset: Dataset) -> TrainingSet:
     warnings = [_duplicate_warning(where, found), _size_warning(where, found)]
     return TrainingSet(
         pictures=Pictures(list(found.good.values())),
+        contents=tuple(found.good),
         record=_record(where, found),
         warnings=tuple(line for line in warnings if line),
     )

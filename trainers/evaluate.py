@@ -11,8 +11,8 @@ import numpy.typing as npt
 from engine.contract import Calibration
 from engine.decide import calibrated_score, pixel_scores, quantised
 from engine.errors import DataError
-from engine.images import resize
 from engine.serving.base import RawBatch
+from engine.sheet import Sheet
 from engine.types import F64, U8
 from trainers.data import Dataset, Item, Pictures, read_mask
 from trainers.metrics import Mask, PixelMeter, f1, image_auroc
@@ -23,11 +23,10 @@ Number = float | int | None
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A detector with its calibration: `predict` takes (N, height, width, 3) uint8 RGB, see `engine.serving.base`."""
+    """A detector with its calibration: `predict` takes N sheets of pictures, see `engine.serving.base`."""
 
     predict: Callable[[U8], RawBatch]
-    height: int
-    width: int
+    sheet: Sheet
     calibration: Calibration
 
 
@@ -156,7 +155,7 @@ def look(judge: Judge, items: Sequence[Item], batch: int = 8) -> Iterator[Sight]
     files = Pictures(items)
     for start in range(0, len(items), batch):
         images = [files[i] for i in range(start, min(start + batch, len(items)))]
-        raw = judge.predict(np.stack([resize(image, judge.height, judge.width) for image in images]))
+        raw = judge.predict(np.stack([judge.sheet.fit(image) for image in images]))
         for i, image in enumerate(images):
             item, score = items[start + i], float(raw.scores[i])
             height, width = image.shape[:2]

@@ -64,10 +64,11 @@ class Detector:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A detector, the thresholds of its scores, and equation 10 on its training pictures."""
+    """A detector, the thresholds of its scores and what they rest on, and equation 10 on its training pictures."""
 
     detector: Detector
     calibration: Calibration
+    held_out: HeldOut
     distance_variance: float
 
 
@@ -106,7 +107,7 @@ def fit(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progres
         else:
             held_out, folds = _leave_out(detector, total, eps, features, progress)
     calibration = held_out.calibration(folds, recipe.target_fpr)
-    return Fitted(detector, calibration, distance_variance(detector, features))
+    return Fitted(detector, calibration, held_out, distance_variance(detector, features))
 
 
 def distance_variance(detector: Detector, features: Features) -> float:

@@ -17,6 +17,7 @@ from trainers.resized import Resized
 
 BLOCKS = 20
 MIN_LEARNT = BLOCKS  # pictures of a training by gradient: a fifth of fewer would not make a threshold
+_HALF_MAX = float(np.finfo(np.float16).max)
 _HELD_OUT_EVERY = 5  # of the blocks of neighbours, every fifth
 
 
@@ -53,15 +54,27 @@ class HeldOut:
 
     def __init__(self, head: MapHead) -> None:
         self._head = head
+        self._grids: list[npt.NDArray[np.float16]] = []
         self._scores: list[F64] = []
         self._pixels = PixelScores()
 
     def add(self, grids: F32, scores: F32 | None = None) -> None:
         """Take in distances (n, h, w) in the pictures' frame, and the network's own scores (n,) where it gives any."""
         peaks, maps = self._head(grids)
+        self._grids.append(np.minimum(grids, _HALF_MAX).astype(np.float16))
         self._scores.append(peaks if scores is None else scores.astype(np.float64))
         self._pixels.add(maps)
 
+    @property
+    def scores(self) -> F64:
+        """(n,) raw scores in the order they came."""
+        return np.concatenate(self._scores)
+
+    @property
+    def grids(self) -> npt.NDArray[np.float16]:
+        """(n, h, w) distances likewise, rounded to half precision."""
+        return np.concatenate(self._grids)
+
     def calibration(self, folds: int, target_fpr: float) -> Calibration:
         """Thresholds from everything taken in."""
-        return calibrate(np.concatenate(self._scores), self._pixels, folds=folds, target_fpr=target_fpr)
+        return calibrate(self.scores, self._pixels, folds=folds, target_fpr=target_fpr)

@@ -44,6 +44,12 @@ class Job(Generic[S]):
     progress: Progress
     started_s: float
 
+    @property
+    def held_out_contents(self) -> list[str]:
+        """SHA-256 of the pictures that calibration rests on, in order: all of them where it is by folds."""
+        held_out = self.pictures.held_out if len(self.pictures.held_out) else self.pictures.training
+        return [self.data.contents[row] for row in held_out.rows]
+
     def recorded(self) -> dict[str, Fact]:
         """The settings as the manifest has them."""
         return self.settings.record() | {"seed": self.options.seed}

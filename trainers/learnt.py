@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from engine import bundle
-from engine.contract import GRID_NAME, SCORE_NAME, Calibration, Executable, File, Input, Manifest, Precision
+from engine.contract import GRID_NAME, SCORE_NAME, Executable, File, Input, Manifest, Precision
 from engine.maps import MapHead
-from trainers import manifest, resized
+from trainers import manifest, record, resized
 from trainers.base import Trainer, TrainOptions, TrainReport, refuse_others
 from trainers.checkpoint import Checkpoint
 from trainers.export import export_onnx
@@ -85,8 +85,13 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
     network = Exported(path, job.options.threads)
     rows, columns = network.shapes[0]
     head = MapHead((rows, columns), side, side, learnt.smoothing_sigma_px)
-    calibration = calibrated(network, head, job.pictures.held_out, job.options.target_fpr, job.progress)
-    executables: dict[Precision, Executable] = {"fp32": Executable(bundle.describe(path, folder), calibration)}
+    held_out = scored(network, head, job.pictures.held_out, job.progress)
+    executable = Executable(
+        network=bundle.describe(path, folder),
+        calibration=held_out.calibration(1, job.options.target_fpr),
+        held_out=record.write(folder, "fp32", held_out, job.held_out_contents),
+    )
+    executables: dict[Precision, Executable] = {"fp32": executable}
     return Manifest(
         name=manifest.name_of(job.options.out),
         version=manifest.version_of(executables),
@@ -112,14 +117,12 @@ def _kept(weights: Mapping[str, Tensor], folder: Path) -> File | None:
     return bundle.describe(path, folder)
 
 
-def calibrated(
-    network: Exported, head: MapHead, pictures: Resized, target_fpr: float, progress: Progress
-) -> Calibration:
-    """Thresholds from held-out pictures, as the exported network scores them."""
+def scored(network: Exported, head: MapHead, pictures: Resized, progress: Progress) -> HeldOut:
+    """Held-out pictures as the exported network scores them."""
     held_out = HeldOut(head)
     with progress.task("calibrate", len(pictures)) as task:
         for start in range(0, len(pictures), _BATCH):
             images = pictures.take(range(start, min(start + _BATCH, len(pictures))))
             held_out.add(*network(images))
             task.advance(len(images))
-    return held_out.calibration(1, target_fpr)
+    return held_out

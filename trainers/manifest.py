@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from engine import __version__
-from engine.contract import Executable, Precision
+from engine.contract import Ensemble, Executable, Precision
 
 _LIBRARIES = ("torch", "onnxruntime", "numpy", "opencv-python")
 _VERSION_DIGITS = 12
@@ -22,7 +22,7 @@ def name_of(out: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", out.resolve().name)[:64] or "model"
 
 
-def version_of(executables: Mapping[Precision, Executable]) -> str:
+def version_of(executables: Mapping[Precision, Executable] | Mapping[Precision, Ensemble]) -> str:
     """A bundle's version: a digest of its files and thresholds, so equal models have equal versions."""
     return hashlib.sha256(msgspec.json.encode(executables, order="deterministic")).hexdigest()[:_VERSION_DIGITS]
 

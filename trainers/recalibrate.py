@@ -105,7 +105,7 @@ def _scored(order: Order, network: Path, split: Split, progress: Progress) -> Ex
     document = order.source.manifest
     head = MapHead(document.grid, document.input.height, document.input.width, document.smoothing_sigma_px)
     exported = Exported(network, order.threads)
-    calibration = learnt.calibrated(exported, head, split.held_out, _target(order), progress)
+    calibration = learnt.scored(exported, head, split.held_out, progress).calibration(1, _target(order))
     return Executable(bundle.describe(network, network.parent), _like_the_old(order, calibration))
 
 

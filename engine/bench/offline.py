@@ -18,10 +18,11 @@ from engine.bench.worker import Document, Worker, serve_requests
 from engine.bundle import Bundle
 from engine.contract import Precision
 from engine.errors import EngineError
-from engine.images import read_image, resize
+from engine.images import read_image
 from engine.producer.sources import picture_files
 from engine.serving.base import Predictor
 from engine.serving.select import Local, open_local
+from engine.sheet import Sheet
 from engine.types import U8
 
 _WARMUP_BATCHES = 3
@@ -39,13 +40,13 @@ def measure(bundle: Bundle, folder: Path, setup: Setup, seconds: float, rounds: 
         return OfflineRun(setup, median(worker.measure(seconds=seconds)["fps"] for _ in range(rounds)))
 
 
-def segment(predictor: Predictor, batches: Iterator[list[U8]], size: tuple[int, int], seconds: float) -> Document:
+def segment(predictor: Predictor, batches: Iterator[list[U8]], sheet: Sheet, seconds: float) -> Document:
     """Frames/s, and CPU ms of a frame, of resize + predict (network, map, score) over batches of decoded pictures."""
     frames = 0
     started, cpu_started = time.perf_counter(), time.process_time()
     while (elapsed := time.perf_counter() - started) < seconds:
         batch = next(batches)
-        predictor.predict(np.stack([resize(image, *size) for image in batch]))
+        predictor.predict(np.stack([sheet.fit(image) for image in batch]))
         frames += len(batch)
     return {"fps": frames / elapsed, "cpu_ms": 1e3 * (time.process_time() - cpu_started) / frames}
 
@@ -63,13 +64,12 @@ def main(arguments: list[str]) -> None:
     bundle = bundles.read(path)
     predictor = open_local(bundle, cast(Local, backend), cast(Precision, precision), int(threads))
     images = [read_image(file) for file in picture_files(Path(folder))]
-    size = (bundle.manifest.input.height, bundle.manifest.input.width)
     batches = batches_of(images, int(batch))
     for _ in range(_WARMUP_BATCHES):
-        predictor.predict(np.stack([resize(image, *size) for image in next(batches)]))
+        predictor.predict(np.stack([bundle.sheet.fit(image) for image in next(batches)]))
 
     def work(request: Document) -> Document:
-        return segment(predictor, batches, size, request["seconds"])
+        return segment(predictor, batches, bundle.sheet, request["seconds"])
 
     serve_requests(work)
 

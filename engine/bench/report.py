@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
+from engine.config import CascadeSetting
 from engine.contract import Precision
 from engine.serving.select import Local
 
@@ -41,6 +42,7 @@ class Setup:
     precision: Precision
     batch: int
     threads: int  # 0: all cores
+    cascade: CascadeSetting = "auto"  # of the stream; the backend alone runs every member of an ensemble
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,11 @@ class OpenLoopRun:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """Everything measured for one bundle on one machine."""
+    """Everything measured for one bundle on one machine.
+
+    `ensemble` is what its bundle says of the cascade, empty for one model: mean cost and disagreement with the full
+    ensemble by kind of frame, see docs/operating.md.
+    """
 
     model: str
     setup: Setup
@@ -109,6 +115,7 @@ class BenchReport:
     saturation: Sequence[SaturationRun] = ()
     open_loop: Sequence[OpenLoopRun] = ()
     offline: Sequence[OfflineRun] = ()
+    ensemble: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = field(default_factory=tuple)
 
     def to_dict(self) -> dict[str, object]:
@@ -119,6 +126,7 @@ class BenchReport:
             **asdict(self.setup),
             "server": self.server,
             "pictures": dict(self.pictures),
+            "ensemble": dict(self.ensemble),
             "notes": list(self.notes),
             "environment": dict(self.environment),
             "runs": [

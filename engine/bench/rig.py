@@ -197,6 +197,7 @@ max_size = {setup.batch}
 backend = {json.dumps(setup.backend)}
 precision = {json.dumps(setup.precision)}
 threads = {setup.threads}
+cascade = {json.dumps(setup.cascade)}
 """
 
 

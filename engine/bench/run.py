@@ -83,14 +83,15 @@ def bench(options: BenchOptions, say: Say = lambda _: None) -> BenchReport:
             saturation=saturation,
             open_loop=[open_loop],
             offline=list(_offline(bundle, pictures, setup, options, say)),
+            ensemble=bundle.manifest.report if bundle.members else {},
         )
 
 
 def _setup(bundle: Bundle, options: BenchOptions) -> Setup:
     precision = choose_precision(options.runtime)
-    bundle.executable(precision)
+    bundle.calibration(precision)
     backend = choose_backend(bundle, options.runtime, options.batch).backend
-    return Setup(backend, precision, options.batch, options.runtime.threads)
+    return Setup(backend, precision, options.batch, options.runtime.threads, options.runtime.cascade)
 
 
 def _rounds(
@@ -132,7 +133,7 @@ def _open_loop(rig: Rig, saturation: list[SaturationRun], options: BenchOptions,
 def _offline(bundle: Bundle, pictures: Pictures, setup: Setup, options: BenchOptions, say: Say) -> Iterator[OfflineRun]:
     for backend in local_backends():
         for precision in _CPU_PRECISIONS:
-            if precision not in bundle.manifest.executables:
+            if precision not in bundle.precisions:
                 continue
             for batch in options.offline_batches:
                 each = replace(setup, backend=backend, precision=precision, batch=batch)

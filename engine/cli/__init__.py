@@ -14,6 +14,7 @@ from engine.cli.doctor import doctor
 from engine.cli.evaluate import evaluate
 from engine.cli.explain import explain
 from engine.cli.export import export
+from engine.cli.fuse import fuse
 from engine.cli.protocol import protocol
 from engine.cli.publish import publish, rollback
 from engine.cli.push import push
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(train)
+app.command()(fuse)
 app.command(name="eval")(evaluate)
 app.command()(explain)
 app.command()(protocol)

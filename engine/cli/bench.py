@@ -11,7 +11,7 @@ from rich.table import Table
 from engine.bench.run import BenchOptions
 from engine.bench.run import bench as run_bench
 from engine.cli import console
-from engine.config import Backend, Runtime
+from engine.config import Backend, Runtime, cascade_setting
 from engine.contract import Precision
 
 
@@ -24,6 +24,7 @@ def bench(
     backend: Annotated[Backend, typer.Option(help="What runs the model.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Which executable of the bundle.")] = "fp32",
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    cascade: Annotated[str, typer.Option(help="Of ensembles: off, auto, or a bound such as 0.002.")] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Frames in a batch.")] = 8,
     cameras: Annotated[int, typer.Option(min=1, help="Cameras of the open-loop run.")] = 4,
     fps: Annotated[float, typer.Option(min=0, help="Frames/s of each; 0: a share of what is sustained.")] = 0.0,
@@ -36,7 +37,8 @@ def bench(
 ) -> None:
     """Offline and streaming: frames/s, p50/p95/p99 from capture to publish, CPU, memory, and the engine's own cost."""
     console.start_logging()
-    runtime = Runtime(backend=backend, precision=precision, threads=threads)
+    setting = cascade_setting(cascade)
+    runtime = Runtime(backend=backend, precision=precision, threads=threads, cascade=setting)
     options = BenchOptions(
         bundle=bundle,
         data=data,
@@ -73,6 +75,8 @@ def _print(document: dict[str, Any]) -> None:
         "capture to publish", f"p50 {latency['p50']:.1f}  p95 {latency['p95']:.1f}  p99 {latency['p99']:.1f} ms"
     )
     table.add_row("engine process", f"{document['cpu_percent']:.0f} % CPU, {document['rss_mb']:.0f} MB")
+    for what, value in document["ensemble"].items():
+        table.add_row(f"ensemble: {what.replace('_', ' ')}", str(value))
     for run in document["runs"]:
         if run["kind"] == "offline":
             what = f"alone: {run['backend']} {run['precision']} batch {run['batch']}"

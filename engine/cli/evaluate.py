@@ -32,9 +32,8 @@ def evaluate(
     runtime = Runtime(backend=backend, precision=precision, threads=threads)
     dataset = trainer["data"].read_dataset(data)
     loaded, predictor = read_and_open(bundle, runtime, _BATCH)
-    size = loaded.manifest.input
-    calibration = loaded.executable(choose_precision(runtime)).calibration
-    judge = trainer["evaluate"].Judge(predictor.predict, size.height, size.width, calibration)
+    calibration = loaded.calibration(choose_precision(runtime))
+    judge = trainer["evaluate"].Judge(predictor.predict, loaded.sheet, calibration)
     found = trainer["evaluate"].evaluate(judge, dataset, trainer["progress"].on_stderr())
     title = f"{loaded.manifest.model} on {data.name}"
     if out is not None:

@@ -55,9 +55,8 @@ def protocol(
         @contextmanager
         def open_judge(path: Path) -> Iterator[Any]:
             bundle, predictor = read_and_open(path, Runtime(backend="onnx", threads=threads), _BATCH)
-            size = bundle.manifest.input
-            calibration = bundle.executable("fp32").calibration
-            yield training("evaluate", "protocol").Judge(predictor.predict, size.height, size.width, calibration)
+            calibration = bundle.calibration("fp32")
+            yield training("evaluate", "protocol").Judge(predictor.predict, bundle.sheet, calibration)
             predictor.close()
 
         outcome = protocols.run(name, registry.get(method), options, open_judge, progress.on_stderr(), ratio)

@@ -31,6 +31,7 @@ def serve(
     backend: Annotated[str | None, typer.Option(help="auto, onnx, openvino, tensorrt, triton.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16, int8.")] = None,
     threads: Annotated[int | None, typer.Option(help="0: all cores.")] = None,
+    cascade: Annotated[str | None, typer.Option(help="Of ensembles: off, auto, or a bound such as 0.002.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus and health; 0: off.")] = None,
     json: Annotated[bool, typer.Option("--json", help="At the end, one JSON document on stdout.")] = False,
 ) -> None:
@@ -40,7 +41,12 @@ def serve(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # and nothing older is there to be replaced
     overrides: dict[str, dict[str, Any]] = {
         "redis": {"url": redis},
-        "runtime": {"backend": backend, "precision": precision, "threads": threads},
+        "runtime": {
+            "backend": backend,
+            "precision": precision,
+            "threads": threads,
+            "cascade": None if cascade is None else configs.cascade_setting(cascade),
+        },
         "metrics": {"port": metrics_port},
     }
     settings = load(config, line or (), overrides)

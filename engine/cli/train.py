@@ -7,14 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from engine.cli import console
+from engine.cli.fuse import opener, report
 from engine.cli.lazy import training
+from engine.errors import UsageError
 
 
 def train(
     data: Annotated[Path, typer.Argument(help="A folder: MVTec AD or BTAD layout, or good pictures.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
-    method: Annotated[str, typer.Option(help="The detector: fyd, ssae, igd or droc.")] = "fyd",
+    method: Annotated[str, typer.Option(help="The detector: fyd, ssae, igd, droc, or several: ensemble.")] = "fyd",
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of the learnt parts; fyd with 0 fits the Gaussian only.")
     ] = None,
@@ -64,10 +65,15 @@ def train(
     representation: Annotated[
         Path | None, typer.Option(help="droc: a bundle whose representation is taken; only the classifier is fitted.")
     ] = None,
+    members: Annotated[str | None, typer.Option(help="ensemble: methods, separated by commas.")] = None,
+    review_fpr: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=0.5, help="ensemble: share of good pictures that may at least be reviewed."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Train on good pictures only, and calibrate."""
-    registry, base, progress = (training(name, "train") for name in ("registry", "base", "progress"))
+    base, progress = (training(name, "train") for name in ("base", "progress"))
     options = base.TrainOptions(
         data=data,
         out=out,
@@ -89,13 +95,12 @@ def train(
         representation=representation,
     )
     shown = progress.on_stderr()
-    report = registry.get(method).train(options, shown)
-    if json:
-        console.print_json(report.to_json())
-        return
-    calibrate = training("calibrate", "train")
-    for precision, calibration in report.calibration.items():
-        console.out.print(f"\n[bold]{precision}[/bold]")
-        console.out.print(calibrate.describe(calibration), markup=False, highlight=False)
-    console.out.print(f"\n{report.bundle} is ready after {report.train_s:.0f} s")
-    console.out.print(f"next: engine eval {report.bundle} {data}", markup=False, highlight=False)
+    if method == "ensemble":
+        ensemble = training("ensemble", "train")
+        chosen = members.split(",") if members else ensemble.MEMBERS
+        made = ensemble.train(options, chosen, review_fpr, opener(threads), shown)
+    elif members is not None or review_fpr is not None:
+        raise UsageError("--members and --review-fpr: options of --method ensemble only")
+    else:
+        made = training("registry", "train").get(method).train(options, shown)
+    report(made, data, json)

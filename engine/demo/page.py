@@ -21,8 +21,7 @@ def write(path: Path, summary: dict[str, Any], cells: Path, bundle: Path) -> Non
     from trainers.summary import sections
 
     loaded, predictor = read_and_open(bundle, Runtime(), _BATCH)
-    size = loaded.manifest.input
-    judge = Judge(predictor.predict, size.height, size.width, loaded.executable("fp32").calibration)
+    judge = Judge(predictor.predict, loaded.sheet, loaded.calibration("fp32"))
     found = evaluate(judge, read_dataset(cells), on_stderr())
     pictures = Text("Pictures", (f"Electroluminescence pictures of solar cells: {LICENCE} (Deitsch et al.).",))
     page = [_stream(summary), *sections(found, judge), pictures]

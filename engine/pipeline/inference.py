@@ -14,7 +14,7 @@ from engine.errors import BackendAwayError, InferenceError
 from engine.metrics import Metrics
 from engine.pipeline.health import Health
 from engine.pipeline.job import Job
-from engine.serving.base import RawBatch
+from engine.serving.base import RawBatch, Screening
 from engine.types import U8
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,10 @@ Done = Callable[[Sequence[Job]], None]
 
 
 class Inference:
-    """Batches decoded frames and runs their models; `done` gets each batch, its failures included.
+    """Batches decoded frames and runs their models; `done` gets the frames that are through, failed ones included.
+
+    Where a cascade's cheapest member does not settle a frame, the frame is put into a batch again, with others that
+    wait for the rest of the ensemble.
 
     `loop` may run in several threads: while one batch is in a part that leaves cores idle, another fills them.
 
@@ -56,12 +59,13 @@ class Inference:
         self._outdated = outdated
         self._anew = anew
         self._changed = threading.Condition()
+        self._screening = 0  # batches of which some frames may come back
         self._stopped = False
 
     def put(self, job: Job) -> None:
         """Take a decoded frame."""
         with self._changed:
-            self._batcher.add(job, _group(job), _now_ms(), alone=job.delivery.suspect)
+            self._add(job)
             self._changed.notify()
 
     def poke(self) -> None:
@@ -78,15 +82,33 @@ class Inference:
     def loop(self) -> None:
         """Run batches until `stop`."""
         while (jobs := self._next()) is not None:
-            if self._run(jobs):
-                self._done(jobs)
+            screened = _screens(jobs)
+            ended = self._run(jobs)
+            self._hand_on(jobs if ended else (), screened)
+
+    def _hand_on(self, jobs: Sequence[Job], screened: bool) -> None:
+        """Frames that are through to `done`, the others into a batch again."""
+        settled = [job for job in jobs if job.image is None or job.failure is not None]
+        unsettled = [job for job in jobs if job not in settled]  # both before others work on any of them
+        with self._changed:
+            self._screening -= screened
+            for job in unsettled:
+                self._add(job)
+            if screened:
+                self._changed.notify_all()
+        if settled:
+            self._done(settled)
+
+    def _add(self, job: Job) -> None:
+        self._batcher.add(job, _group(job), _now_ms(), alone=job.delivery.suspect)
 
     def _next(self) -> list[Job] | None:
         with self._changed:
             while not self._stopped:
                 now_ms = _now_ms()
-                jobs = self._batcher.take(now_ms, flush=self._nothing_more())
+                jobs = self._batcher.take(now_ms, flush=self._nothing_more() and not self._screening)
                 if jobs is not None:
+                    self._screening += _screens(jobs)
                     return jobs
                 due_ms = self._batcher.due_ms()
                 self._changed.wait(None if due_ms is None else max(0.0, due_ms - now_ms) / 1e3)
@@ -125,20 +147,47 @@ class Inference:
     def _predict(self, jobs: list[Job]) -> Exception | None:
         started_s = time.perf_counter()
         try:
-            raw = jobs[0].watch.predictor.predict(_stack(jobs))
+            screening = _look(jobs)
         except Exception as error:  # whatever a model raises is that frame's, not the engine's, end
             return error
         infer_ms = (time.perf_counter() - started_s) * 1e3
         self._metrics.batch(jobs[0].watch.model, len(jobs))
         for i, job in enumerate(jobs):
-            job.timing_ms["infer"] = infer_ms
-            _keep(job, raw, i)
+            job.timing_ms["infer"] = job.timing_ms.get("infer", 0.0) + infer_ms
+            _keep(job, screening, i)
         return None
 
 
-def _group(job: Job) -> tuple[int, int, int]:
-    """Frames of lines that share a predictor may share a batch."""
-    return (id(job.watch.predictor), job.watch.height, job.watch.width)
+def _screens(jobs: Sequence[Job]) -> bool:
+    """Whether running these frames may leave some that need the rest of an ensemble."""
+    return jobs[0].watch.cascade is not None and not jobs[0].screened
+
+
+def _group(job: Job) -> tuple[int, bool]:
+    """Frames of lines that share a model may share a batch, where they are equally far."""
+    return (id(job.watch.cascade or job.watch.predictor), job.screened)
+
+
+def _look(jobs: Sequence[Job]) -> Screening:
+    """Run what these frames, all equally far, need next."""
+    watch, images = jobs[0].watch, _stack(jobs)
+    if watch.cascade is None:
+        raw = watch.predictor.predict(images)
+    elif not jobs[0].screened:
+        return watch.cascade.screen(images)
+    else:
+        raw = watch.cascade.complete(images, _first(jobs))
+    return Screening(raw, np.ones(len(jobs), np.bool_))
+
+
+def _first(jobs: Sequence[Job]) -> RawBatch:
+    """What the cheapest member said of them."""
+    names = jobs[0].members
+    return RawBatch(
+        scores=np.array([job.raw_score for job in jobs]),
+        maps=np.stack([job.raw_map for job in jobs if job.raw_map is not None]),
+        members={name: np.array([job.members[name] for job in jobs]) for name in names},
+    )
 
 
 def _stack(jobs: Sequence[Job]) -> U8:
@@ -147,8 +196,12 @@ def _stack(jobs: Sequence[Job]) -> U8:
     return images[0][np.newaxis] if len(images) == 1 else np.stack(images)
 
 
-def _keep(job: Job, raw: RawBatch, i: int) -> None:
-    job.image = None
+def _keep(job: Job, screening: Screening, i: int) -> None:
+    """Note what was found of the i-th frame, and whether that settles it."""
+    raw = screening.raw
+    job.screened = True
+    if screening.exits[i]:
+        job.image = None
     job.raw_score = float(raw.scores[i])
     job.raw_map = raw.maps[i]
     job.members = {name: float(scores[i]) for name, scores in raw.members.items()}

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from engine.contract import Calibration
-from engine.decide import Decision, calibrated_score
+from engine.decide import Decision, member_scores
 from engine.errors import FrameError
-from engine.serving.base import Predictor
+from engine.serving.base import Predictor, Screen
+from engine.sheet import Sheet
 from engine.streams.base import Outcome
 from engine.types import F32, U8, DeadLetter, Delivery, Frame, Result
 
@@ -22,8 +23,9 @@ _PIXEL_BYTES = 3
 class Watch:
     """A line and the model that watches it.
 
-    `model` is NAME@VERSION, `height` and `width` the model's input in px; `members` holds the calibration of each
-    member of an ensemble. Lines that share a predictor share its batches.
+    `model` is NAME@VERSION, `sheet` what it looks at; `members` holds the calibration of each member of an ensemble.
+    With a `cascade` the predictor's cheapest member sees every frame and the others only some. Lines that share a
+    predictor, or a cascade, share its batches.
     """
 
     line: str
@@ -31,18 +33,19 @@ class Watch:
     method: str
     predictor: Predictor
     calibration: Calibration
-    height: int
-    width: int
+    sheet: Sheet
     members: Mapping[str, Calibration] = field(default_factory=dict)
+    cascade: Screen | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Job:
     """One delivery and what each stage has made of it so far. Owned by one stage at a time.
 
-    `image` is (height, width, 3) at the model's input size, `size` the frame's own (height, width) in px, `raw_map`
-    (height, width) at input size; each is dropped when it has been used. `failure` is a dead letter's type and
-    message. `held_since_s` is the monotonic time of its last renewal.
+    `image` is the (height, width, 3) sheet for the model, `size` the frame's own (height, width) in px, `raw_map`
+    (height, width) at input size; each is dropped when it has been used. `screened` says that the cheapest member of a
+    cascade has seen it, and the others are to. `failure` is a dead letter's type and message. `held_since_s` is the
+    monotonic time of its last renewal.
     """
 
     delivery: Delivery
@@ -52,6 +55,7 @@ class Job:
     image: U8 | None = None
     size: tuple[int, int] = (0, 0)
     expired: bool = False
+    screened: bool = False
     raw_score: float = 0.0
     raw_map: F32 | None = None
     members: Mapping[str, float] = field(default_factory=dict)
@@ -69,7 +73,7 @@ class Job:
     @property
     def charge_bytes(self) -> int:
         """What it holds in memory between the stages: the frame, and the model's input or the result's pictures."""
-        pixels = self.watch.height * self.watch.width
+        pixels = self.watch.sheet.height * self.watch.sheet.width
         pictures = sum(map(len, self.pictures.values()))
         return payload_bytes(self.delivery) + max(pixels * (_MAP_BYTES + _PIXEL_BYTES), pictures)
 
@@ -120,7 +124,7 @@ class Job:
     def _scores(self, decision: Decision) -> dict[str, float]:
         if not self.members:
             return {self.watch.method: decision.pred_score}
-        return {name: calibrated_score(raw, self.watch.members[name]) for name, raw in self.members.items()}
+        return member_scores(self.members, self.watch.members)
 
     def _dead_letter(self, consumer: str, now_ns: int) -> DeadLetter:
         assert self.failure is not None

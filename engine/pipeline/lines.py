@@ -12,12 +12,14 @@ import numpy as np
 
 from engine import bundle as bundles
 from engine.bundle import Bundle
-from engine.config import Config, Runtime
-from engine.contract import MANIFEST_NAME
-from engine.errors import EngineError
+from engine.config import Config, Line, Runtime
+from engine.contract import MANIFEST_NAME, Calibration
+from engine.decide import with_thresholds
+from engine.errors import ConfigError, EngineError
 from engine.pipeline.job import Watch
 from engine.serving.base import Predictor
-from engine.serving.select import choose_precision, open_predictor
+from engine.serving.ensemble import Cascade
+from engine.serving.select import choose_precision, open_cascade, open_predictor
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +43,21 @@ class Loaded:
 
     def watches(self, config: Config) -> list[Watch]:
         """Its lines, watched by it."""
-        manifest = self.bundle.manifest
-        calibration = self.bundle.executable(choose_precision(config.runtime)).calibration
-        return [
-            Watch(
-                line=line,
-                model=manifest.model,
-                method=manifest.method,
-                predictor=self.predictor,
-                calibration=calibration,
-                height=manifest.input.height,
-                width=manifest.input.width,
-            )
-            for line in self.lines
-        ]
+        return [self._watch(line, config.runtime) for line in config.line if line.name in self.lines]
+
+    def _watch(self, line: Line, runtime: Runtime) -> Watch:
+        bundle, precision = self.bundle, choose_precision(runtime)
+        calibration = _thresholds(line, bundle.calibration(precision))
+        return Watch(
+            line=line.name,
+            model=self.model,
+            method=bundle.manifest.method,
+            predictor=self.predictor,
+            calibration=calibration,
+            sheet=bundle.sheet,
+            members=bundle.calibrations(precision),
+            cascade=_cascade(line, bundle, self.predictor, runtime, calibration),
+        )
 
 
 def load_all(config: Config) -> list[Loaded]:
@@ -80,9 +83,8 @@ def load_again(loaded: Loaded, config: Config) -> Loaded:
     if bundle.manifest == loaded.bundle.manifest:
         return replace(loaded, stamp=stamp)
     again = _open(bundle, loaded.path, loaded.lines, stamp, _same_backend(config, loaded.predictor))
-    size = bundle.manifest.input
     try:
-        again.predictor.predict(np.zeros((1, size.height, size.width, 3), np.uint8))
+        again.predictor.predict(np.zeros((1, bundle.sheet.height, bundle.sheet.width, 3), np.uint8))
     except EngineError:
         again.predictor.close()
         raise
@@ -103,6 +105,28 @@ def _open(bundle: Bundle, path: str, lines: tuple[str, ...], stamp: Stamp | None
     for line in lines:
         log.info("%s: %s on %s %s", line, bundle.manifest.model, predictor.backend, predictor.precision)
     return Loaded(path, lines, bundle, predictor, stamp)
+
+
+def _thresholds(line: Line, calibration: Calibration) -> Calibration:
+    """The bundle's, or what the line has in their place."""
+    try:
+        return with_thresholds(calibration, line.review, line.reject)
+    except ValueError as error:
+        raise ConfigError(f"line {line.name}: {error}; see docs/operating.md") from None
+
+
+def _cascade(
+    line: Line, bundle: Bundle, predictor: Predictor, runtime: Runtime, calibration: Calibration
+) -> Cascade | None:
+    """The line's cascade, if there is one; what it promises is logged."""
+    cascade = open_cascade(bundle, predictor, runtime, calibration)
+    if cascade is not None:
+        limit = cascade.limit
+        log.info(
+            "%s: cascade, disagreement with the full ensemble bound to %g (%s, on %d good frames)",
+            *(line.name, limit.bound, limit.how, limit.n),
+        )
+    return cascade
 
 
 def _same_backend(config: Config, predictor: Predictor) -> Config:

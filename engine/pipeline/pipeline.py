@@ -17,7 +17,7 @@ from engine.codec import decode_frame, encode_pictures
 from engine.config import Config
 from engine.decide import decide
 from engine.errors import FrameError, InferenceError, StreamError
-from engine.images import decode, resize
+from engine.images import decode
 from engine.machine import cpu_count
 from engine.metrics import ELSEWHERE, Metrics, MetricsServer
 from engine.pipeline.health import Health
@@ -220,7 +220,7 @@ class Pipeline:
                 return
             image = decode(job.frame, max_pixels=limits.max_pixels, max_frame_bytes=limits.max_frame_bytes)
             job.size = (image.shape[0], image.shape[1])
-            job.image = resize(image, watch.height, watch.width)
+            job.image = watch.sheet.fit(image)
         except FrameError as error:
             job.fail(error)
         job.timing_ms["decode"] = (time.perf_counter() - started_s) * 1e3

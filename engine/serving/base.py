@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.types import F32, F64, U8
 
@@ -36,13 +37,32 @@ class Predictor(Protocol):
         """Which executable of the bundle it runs: `fp32`, `int8`, ..."""
 
     def predict(self, images: U8) -> RawBatch:
-        """(N, H, W, 3) uint8 RGB at the bundle's input size -> raw scores and maps.
+        """(N, H, W, 3) uint8 RGB at the bundle's input size, or its sheets (`engine.sheet`) -> raw scores and maps.
 
         Raises BackendError when the runtime fails.
         """
 
     def close(self) -> None:
         """Release the model; the predictor is not used afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What the cheapest member says of N pictures: `raw` on the ensemble's scale, and which of them `exits` (N,) with
+    that; the others are to be completed."""
+
+    raw: RawBatch
+    exits: npt.NDArray[np.bool_]
+
+
+class Screen(Protocol):
+    """A cascade: runs an ensemble in two steps. Both may be called from several threads at once."""
+
+    def screen(self, images: U8) -> Screening:
+        """The cheapest member on (N, H, W, 3) uint8 sheets. Raises BackendError when the runtime fails."""
+
+    def complete(self, images: U8, first: RawBatch) -> RawBatch:
+        """All members' output for pictures whose `first` output is known. Raises BackendError likewise."""
 
 
 class ConstantPredictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.bundle import Bundle
@@ -9,7 +10,7 @@ from engine.contract import Precision
 from engine.errors import BackendError
 from engine.serving.base import RawBatch
 from engine.serving.head import Head
-from engine.serving.network import Network
+from engine.serving.network import Array, Network
 from engine.types import U8
 from kernels import Gaussian
 
@@ -20,14 +21,14 @@ class Detector:
     def __init__(self, bundle: Bundle, precision: Precision, network: Network, threads: int = 0) -> None:
         executable = bundle.executable(precision)
         gaussian = None if executable.gaussian is None else load_gaussian(bundle.file(executable.gaussian))
-        self._network = network
+        self.network = network
         self._head = Head(bundle.manifest, gaussian, threads)
         self._precision = precision
 
     @property
     def backend(self) -> str:
         """See `Predictor.backend`."""
-        return self._network.backend
+        return self.network.backend
 
     @property
     def precision(self) -> str:
@@ -36,11 +37,15 @@ class Detector:
 
     def predict(self, images: U8) -> RawBatch:
         """See `Predictor.predict`."""
-        return self._head(self._network.run(images))
+        return self.judge(self.network.run(images))
+
+    def judge(self, outputs: Mapping[str, Array]) -> RawBatch:
+        """The network's outputs for N pictures -> raw scores and maps; detectors of one network may share these."""
+        return self._head(outputs)
 
     def close(self) -> None:
         """See `Predictor.close`."""
-        self._network.close()
+        self.network.close()
 
 
 def load_gaussian(path: Path) -> Gaussian:

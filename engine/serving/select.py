@@ -20,18 +20,23 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
+import numpy as np
 import platformdirs
 
 from engine import bundle as bundles
+from engine import cascade
 from engine.bundle import Bundle
+from engine.cascade import DEFAULT_BOUND, exit_limit
 from engine.config import Runtime, Triton
-from engine.contract import Precision
+from engine.contract import Calibration, Precision
+from engine.decide import not_good_from
 from engine.errors import BackendError, UsageError
 from engine.machine import cpu_count, cpu_name, gpu
 from engine.plans import library
 from engine.serving import tensorrt
 from engine.serving.base import Predictor
 from engine.serving.detector import Detector
+from engine.serving.ensemble import Cascade, Ensemble
 from engine.serving.fallback import FallbackPredictor
 from engine.serving.network import Network
 from engine.serving.onnx import OnnxNetwork
@@ -61,6 +66,11 @@ def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Tr
     cannot be used here.
     """
     precision = choose_precision(runtime)
+    if bundle.members and runtime.backend in ("triton", "tensorrt"):
+        raise UsageError(
+            f"runtime.backend = {runtime.backend!r}: {bundle.path} is an ensemble, those run in-process on the CPU; "
+            f"use 'auto', 'onnx' or 'openvino'"
+        )
     if runtime.backend == "triton":
         return _open_triton(bundle, runtime, batch_size, triton)
     backend = choose_backend(bundle, runtime, batch_size).backend
@@ -90,7 +100,7 @@ def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
             f"runtime.backend = {runtime.backend!r} does not run in this process; "
             f"use 'auto', 'onnx', 'openvino' or 'tensorrt'"
         )
-    candidates = local_backends()
+    candidates = tuple(name for name in local_backends() if name != "tensorrt" or not bundle.members)
     if len(candidates) == 1:
         return Choice(candidates[0], {})
     rates = _cached_rates(bundle, choose_precision(runtime), candidates, runtime.threads, batch_size)
@@ -111,9 +121,27 @@ def open_local(bundle: Bundle, backend: Local, precision: Precision, threads: in
     """Load a bundle on a named in-process backend."""
     if backend == "tensorrt":
         return tensorrt.open_detector(bundle, precision)
-    path = bundle.file(bundle.executable(precision).network)
-    network: Network = OnnxNetwork(path, threads) if backend == "onnx" else OpenvinoNetwork(path, threads)
-    return Detector(bundle, precision, network, threads)
+
+    def network(of: Bundle, precision: Precision) -> Network:
+        path = of.file(of.executable(precision).network)
+        return OnnxNetwork(path, threads) if backend == "onnx" else OpenvinoNetwork(path, threads)
+
+    if bundle.members:
+        return Ensemble(bundle, precision, network, threads)
+    return Detector(bundle, precision, network(bundle, precision), threads)
+
+
+def open_cascade(bundle: Bundle, predictor: Predictor, runtime: Runtime, calibration: Calibration) -> Cascade | None:
+    """The cascade that a configuration asks for, None where it is off, the bundle is one model or no frame would exit.
+
+    `calibration` has the thresholds in force: a frame exits only where the ensemble would call it good.
+    """
+    if runtime.cascade == "off" or not isinstance(predictor, Ensemble):
+        return None
+    spec = bundle.ensemble(choose_precision(runtime))
+    bound = DEFAULT_BOUND if runtime.cascade == "auto" else runtime.cascade
+    limit = exit_limit(cascade.read(bundle.file(spec.frames))["good"], not_good_from(calibration), bound)
+    return Cascade(predictor, limit) if np.isfinite(limit.surprise) else None
 
 
 def _cached_rates(
@@ -136,8 +164,9 @@ def _cached_rates(
 def _key(bundle: Bundle, precision: Precision, candidates: tuple[Local, ...], threads: int, batch_size: int) -> str:
     """What the measured rates depend on, as a file name."""
     versions = [f"{name}={_version(name)}" for name in candidates]
-    network = bundle.executable(precision).network.sha256
-    parts = [network, precision, *versions, cpu_name(), str(cpu_count()), str(gpu()), str(threads), str(batch_size)]
+    models = bundle.members.values() or [bundle]
+    networks = [model.executable(precision).network.sha256 for model in models]
+    parts = [*networks, precision, *versions, cpu_name(), str(cpu_count()), str(gpu()), str(threads), str(batch_size)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

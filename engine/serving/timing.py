@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     path, precision, backend, threads, batch_size = arguments
     bundle = bundles.read(path)
     predictor = open_local(bundle, cast(Local, backend), cast(Precision, precision), int(threads))
-    size = bundle.manifest.input
+    size = bundle.sheet
     shape = (int(batch_size), size.height, size.width, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     print(frames_per_s(predictor, images))

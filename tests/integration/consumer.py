@@ -19,6 +19,7 @@ from engine.errors import BackendError
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline, Watch
 from engine.serving.base import ConstantPredictor, RawBatch
+from engine.sheet import Sheet
 from engine.streams.redis import connect
 from engine.types import U8
 
@@ -45,7 +46,9 @@ def main() -> None:
     scale = Scale(threshold=0.5, width=0.1)
     calibration = Calibration(image=scale, pixel=scale, image_estimate=estimate, pixel_estimate=estimate)
     predictor = Fragile(float(sys.argv[2]))
-    watches = [Watch(line.name, "test@1", "constant", predictor, calibration, 32, 32) for line in config.line]
+    watches = [
+        Watch(line.name, "test@1", "constant", predictor, calibration, Sheet(((32, 32),))) for line in config.line
+    ]
     with connect(config) as streams:
         pipeline = Pipeline(streams.source, streams.sink, watches, config, Metrics())
         signal.signal(signal.SIGTERM, lambda *_: pipeline.stop())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from engine.pipeline import Watch
 from engine.pipeline.job import Job
 from engine.pipeline.ledger import Ledger
+from engine.sheet import Sheet
 from engine.types import Delivery
 
 MB = 1 << 20
@@ -18,7 +19,7 @@ def job(watch: Watch, number: int, size_bytes: int) -> Job:
 
 
 def test_the_room_is_reckoned_from_the_largest_recent_frame(make_watch: Callable[..., Watch]) -> None:
-    watch = make_watch(height=1, width=1)
+    watch = make_watch(sheet=Sheet(((1, 1),)))
     ledger = Ledger(max_frames=100, max_bytes=10 * MB, largest_bytes=MB)
     assert ledger.room() == 10
     small = [job(watch, number, 1000) for number in range(300)]
@@ -32,7 +33,7 @@ def test_the_room_is_reckoned_from_the_largest_recent_frame(make_watch: Callable
 
 
 def test_a_read_after_many_small_frames_cannot_bring_gigabytes(make_watch: Callable[..., Watch]) -> None:
-    watch = make_watch(height=1, width=1)
+    watch = make_watch(sheet=Sheet(((1, 1),)))
     ledger = Ledger(max_frames=1000, max_bytes=256 * MB, largest_bytes=32 * MB)
     for number in range(1000):
         each = job(watch, number, 1000)
@@ -49,7 +50,7 @@ def test_one_frame_always_fits(make_watch: Callable[..., Watch]) -> None:
 
 
 def test_what_a_job_holds_is_charged_again_when_its_result_stands(make_watch: Callable[..., Watch]) -> None:
-    watch = make_watch(height=10, width=10)
+    watch = make_watch(sheet=Sheet(((10, 10),)))
     ledger = Ledger(max_frames=8, max_bytes=10 * MB, largest_bytes=MB)
     each = job(watch, 1, MB)
     ledger.admit([each])

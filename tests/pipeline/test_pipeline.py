@@ -14,11 +14,12 @@ import pytest
 from engine import config as settings
 from engine.codec import encode_frame
 from engine.config import Config
+from engine.contract import Calibration
 from engine.errors import BackendError, StreamError
 from engine.images import decode
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline, Watch
-from engine.serving.base import ConstantPredictor, RawBatch
+from engine.serving.base import ConstantPredictor, RawBatch, Screening
 from engine.streams.base import Ending, Outcome
 from engine.streams.memory import MemoryStreams
 from engine.types import U8, Frame
@@ -507,3 +508,83 @@ def test_metrics_tell_what_happened(make_watch: MakeWatch) -> None:
 
 def test_unpacked_meta_is_what_a_producer_sent() -> None:
     assert msgpack.unpackb(fields(20)[0])["shape"] == [32, 32, 3]
+
+
+class Screener(Recorder):
+    """A cascade: frames of an even brightness of at least 100 are not settled by its first member."""
+
+    def __init__(self, poison: int | None = None) -> None:
+        super().__init__(poison)
+        self.completed: list[list[int]] = []
+
+    def screen(self, images: U8) -> Screening:
+        raw = super().predict(images)
+        levels = images[:, 0, 0, 0]
+        return Screening(RawBatch(raw.scores, raw.maps, {"first": raw.scores}), (levels < 100) | (levels % 2 == 1))
+
+    def complete(self, images: U8, first: RawBatch) -> RawBatch:
+        levels = images[:, 0, 0, 0]
+        self.completed.append([int(level) for level in levels])
+        if self.poison in levels:
+            raise BackendError("poisoned")
+        np.testing.assert_allclose(first.scores, levels / 255, rtol=1e-6)
+        np.testing.assert_allclose(first.maps[:, 0, 0], levels / 255, rtol=1e-6)
+        return RawBatch(first.scores + 1, first.maps + 1, {**first.members, "second": first.scores + 1})
+
+
+def cascade_of(make_watch: MakeWatch, screener: Screener, calibration: Calibration) -> Watch:
+    members = {"first": calibration, "second": calibration}
+    return make_watch("line1", screener, members=members, cascade=screener)
+
+
+def test_a_cascade_completes_what_the_first_member_does_not_settle(
+    make_watch: MakeWatch, calibration: Calibration
+) -> None:
+    streams, screener = MemoryStreams(), Screener()
+    levels = {streams.push("line1", *fields(level)): level for level in [20, 120, 33, 140, 160, 135, 200, 44] * 8}
+    watch = cascade_of(make_watch, screener, calibration)
+    batch = settings.Batch(max_size=8, max_wait_ms=1000)
+    Pipeline(streams, streams, [watch], config(batch=batch), Metrics()).run(burst=True)
+    assert len(streams.ended) == 64
+    for outcome in streams.ended:
+        level = levels[outcome.result.frame]
+        whole = level in (120, 140, 160, 200)
+        assert outcome.result.raw_score == pytest.approx(level / 255 + whole)
+        assert set(outcome.result.scores) == ({"first", "second"} if whole else {"first"})
+    assert sorted(level for batch in screener.completed for level in batch) == sorted([120, 140, 160, 200] * 8)
+    assert len(screener.completed) <= 8  # 32 frames: batched again, not run one by one
+
+
+def test_a_frame_that_the_rest_of_a_cascade_fails_on_is_found(make_watch: MakeWatch, calibration: Calibration) -> None:
+    streams = MemoryStreams()
+    entries = [streams.push("line1", *fields(level)) for level in (20, 120, 140, 160)]
+    watch = cascade_of(make_watch, Screener(poison=140), calibration)
+    Pipeline(streams, streams, [watch], config(), Metrics()).run(burst=True)
+    ends = {outcome.delivery.entry: outcome for outcome in streams.ended}
+    assert [entry for entry in entries if ends[entry].result is None] == [entries[2]]
+    assert ends[entries[2]].dead.type == "inference"
+
+
+def test_a_suspect_is_alone_in_both_steps_of_a_cascade(make_watch: MakeWatch, calibration: Calibration) -> None:
+    streams, screener = MemoryStreams(), Screener()
+    for _ in range(6):
+        streams.push("line1", *fields(120), deliveries=2)
+    Pipeline(streams, streams, [cascade_of(make_watch, screener, calibration)], config(), Metrics()).run(burst=True)
+    assert screener.batches == screener.completed == [[120]] * 6
+
+
+def test_lines_with_other_limits_do_not_share_the_batches_of_a_cascade(
+    make_watch: MakeWatch, calibration: Calibration
+) -> None:
+    streams, screeners = MemoryStreams(), (Screener(), Screener())
+    members = {"first": calibration, "second": calibration}
+    watches = [
+        make_watch(line, screeners[0], members=members, cascade=screener)
+        for line, screener in zip(("line1", "line2"), screeners, strict=True)
+    ]
+    for level, line in ((120, "line1"), (122, "line2")) * 3:
+        streams.push(line, *fields(level))
+    Pipeline(streams, streams, watches, config(), Metrics()).run(burst=True)
+    for screener, level in zip(screeners, (120, 122), strict=True):
+        assert {level} == {each for batch in screener.completed for each in batch}
+    assert len(streams.ended) == 6

@@ -58,6 +58,15 @@ def parts(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def many_parts(tmp_path_factory) -> Path:
+    """A plain folder of 110 good pictures: enough for a fifth of them to say something of an ensemble."""
+    root = tmp_path_factory.mktemp("data") / "many"
+    for i in range(110):
+        put(root / f"{i:03}.png", draw(i))
+    return root
+
+
+@pytest.fixture(scope="session")
 def resnet_file(tmp_path_factory) -> str:
     """`--backbone` value of a ResNet-18 with random weights, written as torchvision writes its files."""
     path = tmp_path_factory.mktemp("weights") / "resnet18-random.pth"

@@ -53,7 +53,7 @@ def test_the_bundle_verifies_and_says_how_it_was_made(method, report):
     assert {"torch", "onnxruntime", "anomaly-engine"} <= set(manifest.versions)
     named = {"bundle.json"} | ({manifest.weights.path} if manifest.weights else set())
     for executable in manifest.executables.values():
-        files = (executable.network, executable.gaussian, *executable.data)
+        files = (executable.network, executable.gaussian, executable.held_out, *executable.data)
         named |= {file.path for file in files if file is not None}
         assert 0 < executable.calibration.image_estimate.n_images <= 24
     assert {path.name for path in report.bundle.iterdir()} == named
@@ -80,8 +80,7 @@ def test_backends_agree(report, pictures):
 
 def test_it_is_evaluated_as_served(report, parts):
     loaded = bundle.read(report.bundle)
-    size = loaded.manifest.input
-    judge = Judge(opened(report).predict, size.height, size.width, loaded.executable("fp32").calibration)
+    judge = Judge(opened(report).predict, loaded.sheet, loaded.calibration("fp32"))
     found = evaluate(judge, read_dataset(parts), RecordedProgress())
     assert (found.n_good, found.n_defect) == (6, 6)
     assert found.overall.pixel_auroc is not None
@@ -99,11 +98,10 @@ def test_it_judges_pictures_of_any_size(report, pictures):
 def test_it_serves_a_line(report, line, make_watch, make_config, run_burst, pictures):
     """From frames in a stream to results in another, on a real server."""
     loaded = bundle.read(report.bundle)
-    size = loaded.manifest.input
     pushed = [line.push(data=cv2.imencode(".png", picture[..., ::-1])[1].tobytes()) for picture in pictures[:4]]
     config = make_config(line)
     predictor = opened(report)
-    run_burst(config, predictor, height=size.height, width=size.width, model=loaded.manifest.model)
+    run_burst(config, predictor, sheet=loaded.sheet, model=loaded.manifest.model)
     results = {result.frame: result for result in line.results()}
     assert sorted(results) == sorted(pushed)
     want = predictor.predict(pictures[:4]).scores

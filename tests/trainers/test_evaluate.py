@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from engine.contract import Calibration, Estimate, Scale
 from engine.errors import DataError
 from engine.serving.base import ConstantPredictor
+from engine.sheet import Sheet
 from trainers.data import read_dataset
 from trainers.evaluate import Judge, evaluate, look
 from trainers.progress import RecordedProgress
@@ -34,7 +35,7 @@ CALIBRATION = Calibration(
     image_estimate=ESTIMATE,
     pixel_estimate=ESTIMATE,
 )
-JUDGE = Judge(ConstantPredictor().predict, 32, 32, CALIBRATION)
+JUDGE = Judge(ConstantPredictor().predict, Sheet(((32, 32),)), CALIBRATION)
 
 
 def picture(rng, spot: float, size=(48, 40)):
@@ -158,7 +159,7 @@ def test_pictures_are_judged_in_batches_at_the_input_size_and_order_is_kept(fold
         return ConstantPredictor().predict(images)
 
     progress = RecordedProgress()
-    evaluation = evaluate(Judge(predict, 16, 24, CALIBRATION), read_dataset(folder), progress)
+    evaluation = evaluate(Judge(predict, Sheet(((16, 24),)), CALIBRATION), read_dataset(folder), progress)
     assert shapes == [(8, 16, 24, 3), (7, 16, 24, 3)]
     assert [p.item.name for p in evaluation.pictures] == [i.name for i in read_dataset(folder).test]
     assert progress.advances[-1][:2] == ("evaluate", 15)

@@ -13,6 +13,7 @@ import pytest
 from engine.contract import Calibration, Estimate, Scale
 from engine.errors import UsageError
 from engine.serving.base import ConstantPredictor
+from engine.sheet import Sheet
 from trainers import disturb, protocol
 from trainers.base import Shared, TrainOptions, TrainReport, Variant
 from trainers.data import Pictures, read_dataset, read_mask
@@ -167,7 +168,7 @@ def brightness_judge(path):
     )
     scale = Scale(threshold=0.9, width=0.1)
     calibration = Calibration(image=scale, pixel=scale, image_estimate=estimate, pixel_estimate=estimate)
-    yield Judge(ConstantPredictor().predict, 64, 64, calibration)
+    yield Judge(ConstantPredictor().predict, Sheet(((64, 64),)), calibration)
 
 
 def test_rows_are_judged_in_the_tables_order(parts):

@@ -9,6 +9,7 @@ import pytest
 
 from engine.contract import Calibration, Estimate, Scale
 from engine.serving.base import ConstantPredictor
+from engine.sheet import Sheet
 from trainers.data import read_dataset
 from trainers.evaluate import Judge, evaluate
 from trainers.progress import RecordedProgress
@@ -30,7 +31,7 @@ CALIBRATION = Calibration(
     image_estimate=ESTIMATE,
     pixel_estimate=ESTIMATE,
 )
-JUDGE = Judge(ConstantPredictor().predict, 32, 32, CALIBRATION)
+JUDGE = Judge(ConstantPredictor().predict, Sheet(((32, 32),)), CALIBRATION)
 
 
 class Page(HTMLParser):

@@ -15,6 +15,7 @@ from engine import bundle
 from engine.alignment import to_picture
 from engine.maps import MapHead
 from engine.serving.select import open_local
+from engine.sheet import Sheet
 from trainers import backbones, resized
 from trainers.base import TrainOptions
 from trainers.checkpoint import Checkpoint
@@ -58,7 +59,7 @@ def images(parts, part="test"):
 def judge(report, backend="onnx", precision="fp32"):
     loaded = bundle.read(report.bundle)
     detector = open_local(loaded, backend, precision, threads=1)
-    return Judge(detector.predict, SIDE, SIDE, loaded.executable(precision).calibration)
+    return Judge(detector.predict, Sheet(((SIDE, SIDE),)), loaded.executable(precision).calibration)
 
 
 def test_both_precisions_are_in_the_report(plain):

@@ -24,6 +24,7 @@ from engine.pipeline.reload import Reloader
 from engine.published import Place
 from engine.serving.select import open_local, open_predictor
 from engine.serving.triton import TritonPredictor
+from engine.sheet import Sheet
 from engine.streams.embedded import free_port
 from engine.streams.redis import connect
 from engine.triton.repository import Repository
@@ -153,7 +154,7 @@ def test_frames_survive_a_server_that_is_killed_and_comes_back(
     server, ports = Server(Repository(tmp_path / "repository")), (free_port(), free_port(), free_port())
     running = server.up(ports)
     predictor = TritonPredictor(bundle, "fp32", Triton(url=running.grpc, timeout_ms=2000), 8)
-    watch = Watch("line1", "tiny@1", "fyd", predictor, bundle.executable("fp32").calibration, 64, 64)
+    watch = Watch("line1", "tiny@1", "fyd", predictor, bundle.executable("fp32").calibration, Sheet(((64, 64),)))
     frame = cv2.imencode(".png", cv2.cvtColor(pictures[0], cv2.COLOR_RGB2BGR))[1].tobytes()
     entries: list[str] = []
     done = threading.Event()

@@ -9,7 +9,7 @@ import msgspec
 
 from engine import bundle
 from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executable, Input, Manifest, Precision
-from trainers import backbones, gaussian, manifest, resized
+from trainers import backbones, gaussian, manifest, record, resized
 from trainers.base import AS_GIVEN, TrainOptions, TrainReport, Variant, refuse_others
 from trainers.disturb import CHANGES
 from trainers.export import export_onnx
@@ -120,6 +120,7 @@ def _executable(job: FydJob, folder: Path, precision: Precision) -> tuple[Fitted
     executable = Executable(
         network=bundle.describe(folder / NETWORKS[precision], folder),
         gaussian=bundle.describe(folder / GAUSSIANS[precision], folder),
+        held_out=record.write(folder, precision, fitted.held_out, job.held_out_contents),
         calibration=_with_caveat(fitted.calibration, job),
     )
     return fitted, executable

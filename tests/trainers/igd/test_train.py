@@ -11,6 +11,7 @@ import torch
 from engine import bundle
 from engine.errors import UsageError
 from engine.serving.select import open_local
+from engine.sheet import Sheet
 from trainers.base import TrainOptions
 from trainers.data import Pictures, read_dataset
 from trainers.evaluate import Judge, evaluate
@@ -85,7 +86,7 @@ def test_the_picture_s_score_is_the_network_s_and_not_the_map_s(distilled, parts
 def test_defects_are_located(distilled, parts):
     loaded = bundle.read(distilled.bundle)
     detector = open_local(loaded, "onnx", "fp32", threads=1)
-    judge = Judge(detector.predict, 64, 64, distilled.calibration["fp32"])
+    judge = Judge(detector.predict, Sheet(((64, 64),)), distilled.calibration["fp32"])
     assert evaluate(judge, read_dataset(parts), RecordedProgress()).overall.pixel_auroc > 0.9
 
 

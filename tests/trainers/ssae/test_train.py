@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from engine import bundle
 from engine.serving.select import open_local
+from engine.sheet import Sheet
 from trainers import resized
 from trainers.data import Pictures, read_dataset
 from trainers.evaluate import Judge, evaluate
@@ -36,7 +37,7 @@ def both(tiny_options, tmp_path_factory):
 def judge(report):
     loaded = bundle.read(report.bundle)
     detector = open_local(loaded, "onnx", "fp32", threads=1)
-    return Judge(detector.predict, 64, 64, loaded.executable("fp32").calibration)
+    return Judge(detector.predict, Sheet(((64, 64),)), loaded.executable("fp32").calibration)
 
 
 def test_both_objectives_are_one_bundle_that_finds_notches(both, parts):

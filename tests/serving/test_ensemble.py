@@ -1,0 +1,237 @@
+"""An ensemble against its members run one by one and fused in float64."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from engine import bundle as bundles
+from engine.api import load
+from engine.bundle import sha256
+from engine.cascade import Limit
+from engine.config import Runtime, parse
+from engine.decide import with_thresholds
+from engine.errors import BundleError, ConfigError
+from engine.metrics import Metrics
+from engine.pipeline import Pipeline
+from engine.pipeline.lines import load_all
+from engine.serving.ensemble import Cascade, Ensemble
+from engine.serving.network import FunctionNetwork
+from engine.serving.select import choose_backend, local_backends, open_cascade, open_local, open_predictor
+from engine.serving.timing import frames_per_s
+from engine.streams.redis import connect
+
+
+@pytest.fixture
+def sheets(duo):
+    fit = bundles.read(duo).sheet.fit
+    random = np.random.default_rng(3)
+    coarse = random.integers(60, 200, (6, 5, 5, 3), dtype=np.uint8)
+    return np.stack([fit(cv2.resize(each, (90, 70), interpolation=cv2.INTER_CUBIC)) for each in coarse])
+
+
+def alone(path, name, sheets):
+    """A member's own bundle on its own view."""
+    whole = bundles.read(path)
+    own = bundles.read(path / "members" / name)
+    return open_local(own, "onnx", "fp32", 1).predict(whole.sheet.view(sheets, own.sheet.sizes[0]))
+
+
+def test_score_and_map_are_the_weighted_mean_of_the_members_surprises(duo, sheets):
+    found = open_local(bundles.read(duo), "onnx", "fp32", threads=1).predict(sheets)
+    spec = bundles.read(duo).ensemble("fp32")
+    raws = [alone(duo, member.name, sheets) for member in spec.members]
+    images = [m.image.of(raw.scores) for m, raw in zip(spec.members, raws, strict=True)]
+    np.testing.assert_allclose(found.scores, np.average(images, axis=0, weights=[1, 2, 1]), rtol=1e-12)
+    maps = [
+        [cv2.resize(one, (64, 64)) for one in m.pixel.of(raw.maps.astype(np.float64))]
+        for m, raw in zip(spec.members, raws, strict=True)
+    ]
+    assert found.maps.shape == (6, 64, 64)
+    assert found.maps.dtype == np.float32
+    np.testing.assert_allclose(found.maps, np.average(maps, axis=0, weights=[1, 2, 1]), rtol=1e-4)
+    assert list(found.members) == ["grey", "mixed", "twin"]
+    for name, raw in zip(found.members, raws, strict=True):
+        np.testing.assert_array_equal(found.members[name], raw.scores)
+
+
+def test_backends_agree(duo, sheets):
+    first, *others = [open_local(bundles.read(duo), name, "fp32", 1).predict(sheets) for name in local_backends()]
+    assert np.ptp(first.scores) > 0.1
+    for other in others:
+        np.testing.assert_allclose(other.scores, first.scores, rtol=1e-3)
+        np.testing.assert_allclose(other.maps, first.maps, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["mean", "max"])
+def test_screening_and_completing_is_predicting(make_ensemble, sheets, rule):
+    ensemble = open_local(bundles.read(make_ensemble(rule=rule)), "onnx", "fp32", threads=1)
+    screening = Cascade(ensemble, Limit(0.8, 0.002, "conformal", 2000)).screen(sheets)
+    assert list(screening.raw.members) == ["grey"]
+    assert screening.exits.tolist() == (screening.raw.scores <= 0.8).tolist()
+    whole, completed = ensemble.predict(sheets), ensemble.complete(sheets, screening.raw)
+    np.testing.assert_allclose(completed.scores, whole.scores, rtol=1e-12)
+    np.testing.assert_allclose(completed.maps, whole.maps, rtol=1e-5)
+    assert list(completed.members) == list(whole.members)
+
+
+def test_members_with_one_network_file_run_it_once(duo, sheets, pictures):
+    bundle = bundles.read(duo)
+    ran = []
+
+    def count(of, precision):
+        real = open_local(of, "onnx", precision, 1).network
+
+        def run(images):
+            ran.append(of.manifest.method)
+            return real.run(images)
+
+        return FunctionNetwork(run)
+
+    found = Ensemble(bundle, "fp32", count, threads=1).predict(sheets)
+    assert ran == ["grey", "fyd"]
+    np.testing.assert_array_equal(found.members["mixed"], found.members["twin"])
+
+
+def test_it_is_loaded_like_any_bundle(duo, pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bundle = bundles.read(duo)
+    assert bundle.precisions == ("fp32",)
+    assert bundle.sheet.sizes == ((32, 32), (64, 64))
+    predictor = open_predictor(bundle, Runtime(backend="onnx", threads=1), batch_size=2)
+    assert (predictor.backend, predictor.precision) == ("onnx", "fp32")
+    sheets = np.stack([bundle.sheet.fit(picture) for picture in pictures[:2]])
+    assert frames_per_s(predictor, sheets, budget_s=0.01) > 0
+    predictor.close()
+    assert set(choose_backend(bundle, Runtime(threads=1), batch_size=2).frames_per_s) == set(local_backends())
+    with load(duo, backend="onnx", threads=1) as model:
+        result = model.predict([pictures[0]])[0]
+    members = bundle.calibrations("fp32")
+    assert set(result.scores) == set(members) == {"grey", "mixed", "twin"}
+    assert result.model == "duo@1"
+    with pytest.raises(BundleError, match=r"no int8 executable was calibrated .*it has: fp32"):
+        open_predictor(bundle, Runtime(backend="onnx", precision="int8"), batch_size=2)
+
+
+def test_the_cascade_follows_the_configuration_and_the_thresholds(duo):
+    """Its frames' first surprise is their fused score, so a limit above none but below the level lets all good exit."""
+    bundle = bundles.read(duo)
+    predictor = open_local(bundle, "onnx", "fp32", threads=1)
+    calibration = bundle.calibration("fp32")
+    calibration = msgspec.structs.replace(calibration, image=msgspec.structs.replace(calibration.image, threshold=2.0))
+    assert open_cascade(bundle, predictor, Runtime(cascade="off"), calibration) is None
+    whole = open_cascade(bundle, predictor, Runtime(), calibration).limit
+    assert (whole.bound, whole.how, whole.n) == (0.002, "conformal", 2000)
+    assert whole.surprise == np.nextafter(2.0, 0)
+    stricter = with_thresholds(calibration, review=0.3, reject=None)
+    assert open_cascade(bundle, predictor, Runtime(cascade=0.01), stricter).limit.surprise < stricter.review < 2.0
+    single = bundle.members["grey"]
+    assert open_cascade(single, open_local(single, "onnx", "fp32", 1), Runtime(), calibration) is None
+
+
+def test_it_serves_a_line_of_which_only_some_frames_need_every_member(line, duo):
+    """On a real server, as `engine serve` opens it: every frame ends once, with what a full run says where all ran."""
+    watched = {"name": line.name, "bundle": str(duo), "review": 0.09}
+    document = {
+        "line": [watched],
+        "redis": {"url": line.url, "prefix": line.prefix},
+        "runtime": {"backend": "onnx", "threads": 1, "cascade": 0.01},
+    }
+    config = parse(document, where=Path("(test)"))
+    (watch,) = load_all(config)[0].watches(config)
+    limit = watch.cascade.limit.surprise
+    assert 0.1 < limit < watch.calibration.review < watch.calibration.image.threshold == 6.0
+    random = np.random.default_rng(0)
+    pushed = {}
+    for level in random.integers(20, 200, 120):
+        image = np.clip(random.normal(level, 10, (70, 90, 3)), 0, 255).astype(np.uint8)
+        pushed[line.push(data=cv2.imencode(".png", image[..., ::-1])[1].tobytes())] = watch.sheet.fit(image)
+    with connect(config) as streams:
+        Pipeline(streams.source, streams.sink, [watch], config, Metrics()).run(burst=True)
+    assert line.ends() == sorted(pushed)
+    assert line.dead() == []
+    whole = watch.predictor.predict(np.stack(list(pushed.values())))
+    first = watch.predictor.screen(np.stack(list(pushed.values()))).scores
+    results = {result.frame: result for result in line.results()}
+    for i, frame in enumerate(pushed):
+        result, exits = results[frame], first[i] <= limit
+        assert set(result.scores) == ({"grey"} if exits else {"grey", "mixed", "twin"})
+        assert result.raw_score == pytest.approx(first[i] if exits else whole.scores[i], rel=1e-9)
+        assert result.decision == ("good" if exits else verdict_of(whole.scores[i], watch.calibration))
+    assert {len(result.scores) for result in results.values()} == {1, 3}
+
+
+def test_thresholds_in_the_wrong_order_are_refused(duo):
+    line = {"name": "a", "bundle": str(duo), "review": 0.6}
+    config = parse({"line": [line], "runtime": {"backend": "onnx"}}, where=Path("(test)"))
+    with pytest.raises(ConfigError, match=r"line a: review: expected a score below the reject threshold 0.5, got 0.6"):
+        load_all(config)[0].watches(config)
+
+
+def verdict_of(score, calibration):
+    if score >= calibration.image.threshold:
+        return "reject"
+    return "review" if score >= calibration.review else "good"
+
+
+@pytest.mark.parametrize("victim", ["members/grey/network.onnx", "members/mixed/bundle.json", "frames"])
+def test_a_damaged_or_missing_part_is_refused(make_ensemble, victim):
+    path = make_ensemble()
+    (path / victim).write_bytes((path / victim).read_bytes() + b" ")
+    with pytest.raises(BundleError, match=r"SHA-256 is"):
+        bundles.read(path)
+    (path / victim).unlink()
+    with pytest.raises(BundleError, match=victim.rpartition("/")[2]):
+        bundles.read(path)
+
+
+def edited(path, change):
+    document = json.loads((path / "bundle.json").read_text())
+    change(document)
+    (path / "bundle.json").write_text(json.dumps(document))
+    return path
+
+
+def test_a_member_outside_the_folder_is_refused(make_ensemble):
+    def outside(document):
+        document["ensembles"]["fp32"]["members"][0]["manifest"]["path"] = "../duo/members/grey/bundle.json/../../../.."
+
+    with pytest.raises(BundleError, match="outside the bundle"):
+        bundles.read(edited(make_ensemble(), outside))
+
+
+def test_an_ensemble_in_an_ensemble_is_refused(make_ensemble, duo):
+    path = make_ensemble()
+    inner = path / "members" / "grey" / "bundle.json"
+    inner.write_bytes((duo / "bundle.json").read_bytes())
+
+    def rehash(document):
+        file = document["ensembles"]["fp32"]["members"][0]["manifest"]
+        file["sha256"], file["bytes"] = sha256(inner), inner.stat().st_size
+
+    with pytest.raises(BundleError, match="member grey is an ensemble itself"):
+        bundles.read(edited(path, rehash))
+
+
+def test_a_tail_that_falls_is_refused(make_ensemble):
+    def fall(document):
+        document["ensembles"]["fp32"]["members"][0]["image"]["knots"][1] = -1
+
+    with pytest.raises(BundleError, match="must ascend"):
+        bundles.read(edited(make_ensemble(), fall))
+
+
+def test_a_manifest_with_neither_is_refused(duo, make_ensemble):
+    with pytest.raises(BundleError, match="either executables or ensembles"):
+        bundles.read(edited(make_ensemble(), lambda document: document.update(ensembles={})))
+
+
+def test_a_single_model_has_no_members(duo):
+    single = bundles.read(duo).members["grey"]
+    assert (single.members, single.calibrations("fp32")) == ({}, {})
+    assert single.calibration("fp32") == single.executable("fp32").calibration
+    assert replace(single, members={}) == single

@@ -1,0 +1,182 @@
+"""`engine fuse` and `--method ensemble` from trained bundles to one that is served, and what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from engine import bundle as bundles
+from engine.api import load
+from engine.cascade import KINDS
+from engine.cascade import read as read_frames
+from engine.cli.fuse import opener
+from engine.errors import BundleError, DataError, UsageError
+from engine.serving.select import local_backends, open_local
+from trainers import ensemble, record, registry
+from trainers.base import TrainOptions
+from trainers.data import Pictures, read_dataset
+from trainers.evaluate import Judge, evaluate
+from trainers.fuse import FuseOptions, fuse
+from trainers.progress import RecordedProgress
+
+OPEN = opener(threads=1)
+
+
+@pytest.fixture(scope="module")
+def pair(parts, resnet_file, tmp_path_factory) -> tuple[Path, Path]:
+    """Two members of one method, of different sizes and backbones."""
+    folder = tmp_path_factory.mktemp("members")
+    made = []
+    for name, side, backbone in (("lite", 64, None), ("r18", 96, resnet_file)):
+        options = TrainOptions(data=parts, out=folder / name, image_size=side, threads=1, backbone=backbone)
+        made.append(registry.get("fyd").train(replace(options, target_fpr=0.05), RecordedProgress()).bundle)
+    return made[0], made[1]
+
+
+@pytest.fixture(scope="module")
+def fused(parts, pair, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fused") / "both"
+    return fuse(FuseOptions(pair, parts, out, target_fpr=0.05, review_fpr=0.2), OPEN, RecordedProgress())
+
+
+def test_a_member_keeps_what_its_threshold_rests_on(pair, parts):
+    loaded = bundles.read(pair[0])
+    kept = record.read(loaded, "fp32")
+    assert len(kept.contents) == 24
+    assert kept.contents == tuple(bundles.sha256(item.path) for item in read_dataset(parts).train)
+    image = loaded.calibration("fp32").image
+    assert np.median(image.calibrated(kept.scores)) == pytest.approx(0.1, abs=1e-4)
+    peaks = [kept.maps(i).max() for i in range(24)]
+    np.testing.assert_allclose(peaks, kept.scores, rtol=2e-3)
+
+
+def test_the_ensemble_is_complete_and_says_what_it_does(fused, pair):
+    document = json.loads(json.dumps(fused.to_json(), allow_nan=False))
+    assert (document["method"], set(document["calibration"])) == ("ensemble", {"fp32", "int8"})
+    loaded = bundles.read(fused.bundle)
+    assert set(loaded.members) == {"lite", "r18"}
+    assert loaded.sheet.sizes in (((64, 64), (96, 96)), ((96, 96), (64, 64)))
+    assert (loaded.manifest.input.height, loaded.manifest.training.n_good) == (96, 24)
+    for precision in ("fp32", "int8"):
+        spec = loaded.ensemble(precision)
+        costs = [member.cost_ms for member in spec.members]
+        assert costs == sorted(costs)
+        assert spec.calibration.image_estimate.target_fpr == 0.05
+        assert spec.calibration.review < spec.calibration.image.threshold
+        frames = read_frames(loaded.file(spec.frames))
+        assert {kind: len(frames[kind].first) for kind in KINDS} == {"good": 24, "synthetic": 48, "labelled": 6}
+    measured = document["report"]
+    assert measured["good_n"] == 24
+    assert 1 <= measured["cascade_mean_cost"] <= measured["full_cost"]
+
+
+def test_members_are_copied_whole_and_stand_alone(fused, pair):
+    for path in pair:
+        copy = fused.bundle / "members" / path.name
+        assert {p.name: p.read_bytes() for p in copy.iterdir()} == {p.name: p.read_bytes() for p in path.iterdir()}
+        assert bundles.read(copy).manifest == bundles.read(path).manifest
+
+
+def test_backends_agree_on_the_fused_score(fused, parts):
+    loaded = bundles.read(fused.bundle)
+    pictures = Pictures(read_dataset(parts).test)
+    sheets = np.stack([loaded.sheet.fit(pictures[i]) for i in range(len(pictures))])
+    first, *others = [open_local(loaded, name, "fp32", 1).predict(sheets) for name in local_backends()]
+    for other in others:
+        np.testing.assert_allclose(other.scores, first.scores, rtol=1e-3)
+
+
+def test_it_is_evaluated_and_judges_like_any_bundle(fused, parts):
+    loaded = bundles.read(fused.bundle)
+    judge = Judge(open_local(loaded, "onnx", "fp32", 1).predict, loaded.sheet, loaded.calibration("fp32"))
+    found = evaluate(judge, read_dataset(parts), RecordedProgress())
+    assert found.overall.image_auroc == 1.0
+    with load(fused.bundle, backend="onnx", threads=1) as model:
+        results = model.predict([item.path for item in read_dataset(parts).test])
+    assert all(set(result.scores) == {"lite", "r18"} for result in results)
+    assert [result.pred_score for result in results] == pytest.approx([p.pred_score for p in found.pictures])
+    assert {r.decision for r, p in zip(results, found.pictures, strict=True) if p.defect} == {"reject"}
+
+
+def test_fusing_again_gives_the_same_model(fused, pair, parts, tmp_path):
+    again = fuse(FuseOptions(pair, parts, tmp_path / "both", 0.05, 0.2), OPEN, RecordedProgress())
+    assert again.calibration["fp32"].image.threshold == pytest.approx(fused.calibration["fp32"].image.threshold)
+
+
+def refused(pair, parts, tmp_path, error, match, **changes: object) -> None:
+    with pytest.raises(error, match=match):
+        fuse(replace(FuseOptions(pair, parts, tmp_path / "out"), **changes), OPEN, RecordedProgress())
+    assert not (tmp_path / "out").exists()
+
+
+def test_members_trained_on_other_pictures_are_refused(pair, parts, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(parts, other)
+    (other / "train/good/000.png").unlink()
+    match = r"lite: was trained on other pictures \(24 good ones at .*\) than .*other holds \(23\)"
+    refused(pair, parts, tmp_path, DataError, match, data=other)
+
+
+def test_members_that_cannot_be_fused_are_refused(pair, fused, parts, tmp_path):
+    refused(pair, parts, tmp_path, UsageError, "at least two bundles, got 1", members=pair[:1])
+    refused(pair, parts, tmp_path, UsageError, "two members would be named 'lite'", members=(pair[0], pair[0]))
+    refused(pair, parts, tmp_path, BundleError, "no bundle here", members=(pair[0], tmp_path / "none"))
+    refused(pair, parts, tmp_path, UsageError, "is an ensemble itself", members=(pair[0], fused.bundle))
+    refused(pair, parts, tmp_path, UsageError, "expected 2 positive weights", weights=(1.0, 0.0))
+
+
+def copy_of(path: Path, folder: Path, change: Callable[..., object]) -> Path:
+    """A copy whose manifest's executables are changed."""
+    copy = folder / path.name
+    shutil.copytree(path, copy)
+    manifest = bundles.read(copy).manifest
+    executables = {name: change(each) for name, each in manifest.executables.items()}
+    bundles.write_manifest(copy, msgspec.structs.replace(manifest, executables=executables))
+    return copy
+
+
+def test_a_bundle_of_an_older_version_is_served_but_not_fused(pair, parts, tmp_path):
+    old = copy_of(pair[0], tmp_path, lambda executable: msgspec.structs.replace(executable, held_out=None))
+    with load(old, backend="onnx", threads=1) as model:
+        assert len(model.predict([np.zeros((64, 64, 3), np.uint8)])) == 1
+    match = "lite: keeps no held-out scores, it was trained by an older version; train it again"
+    refused(pair, parts, tmp_path, BundleError, match, members=(old, pair[1]))
+
+
+def test_a_damaged_member_is_refused(pair, parts, tmp_path):
+    copy = tmp_path / "lite"
+    shutil.copytree(pair[0], copy)
+    (copy / "held_out.fp32.safetensors").write_bytes(b"damaged")
+    refused(pair, parts, tmp_path, BundleError, "SHA-256", members=(copy, pair[1]))
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_trained_member_by_member(tmp_path, many_parts):
+    options = TrainOptions(data=many_parts, out=tmp_path / "out" / "e", image_size=64, epochs=1, threads=1)
+    progress = RecordedProgress()
+    report = ensemble.train(replace(options, target_fpr=0.05), ("fyd", "ssae"), None, OPEN, progress)
+    loaded = bundles.read(report.bundle)
+    assert set(loaded.members) == {"fyd", "ssae"}
+    assert loaded.calibration("fp32").image_estimate.n_images <= 25
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["e"]  # no scratch, no checkpoint
+
+
+@pytest.mark.parametrize(
+    ("members", "changes", "match"),
+    [
+        (("fyd",), {}, "at least two different methods, got fyd"),
+        (("fyd", "fyd"), {}, "at least two different methods, got fyd,fyd"),
+        (("fyd", "magic"), {}, "--method magic: unknown"),
+        (("fyd", "igd"), {"objective": "1"}, "--objective: not an option of any of fyd, igd"),
+    ],
+)
+def test_an_ensemble_that_cannot_be_trained_is_refused_at_once(parts, tmp_path, members, changes, match):
+    options = replace(TrainOptions(data=parts, out=tmp_path / "out"), **changes)
+    with pytest.raises(UsageError, match=match):
+        ensemble.train(options, members, None, OPEN, RecordedProgress())
+    assert not list(tmp_path.iterdir())
