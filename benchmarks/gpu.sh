@@ -8,7 +8,7 @@
 #
 #   python3 -m pip download --no-deps --only-binary :all: --python-version 3.12 -d .whl \
 #     pytools siphash24 platformdirs msgspec typing-extensions \
-#     onnx onnxruntime flatbuffers protobuf ml-dtypes packaging safetensors psutil \
+#     onnx onnxruntime flatbuffers protobuf ml-dtypes packaging safetensors psutil opencv-python-headless simplejpeg \
 #     tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 #   python3 -m pip wheel --no-deps -w .whl tensorrt-rtx tensorrt-rtx-cu13  # these four, or all of tensorrt's own packages
 #   python3 -m pip download --no-deps --no-build-isolation --no-binary pycuda -d .whl pycuda  # setuptools, numpy are there

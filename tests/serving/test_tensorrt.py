@@ -105,3 +105,13 @@ def test_a_plan_gives_the_scores_of_onnx_runtime(tiny):
         found = agreement.compare(detector, bundle, "fp32", images[:n])
         assert max(found.score, found.map) < 1e-3
     detector.close()
+
+
+def test_an_ensemble_is_refused(duo, tmp_path, capsys):
+    with pytest.raises(BackendError, match="duo: is an ensemble, which TensorRT does not run; use backend 'auto'"):
+        select.open_local(bundles.read(duo), "tensorrt", "fp32", threads=1)
+    assert main(["export", str(duo), "--target", "tensorrt", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "is an ensemble, and one model is exported at a time" in said
+    assert f"{duo / 'members' / 'twin'}" in said
+    assert not list(tmp_path.iterdir())
