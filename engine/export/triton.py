@@ -9,7 +9,7 @@ from typing import Any
 
 from engine import bundle as bundles
 from engine.bundle import Bundle
-from engine.contract import Executable, File
+from engine.contract import DETECTOR_MODEL, File, Precision
 from engine.errors import BackendError, UsageError
 from engine.export import record
 from engine.export.base import ExportOptions
@@ -19,7 +19,7 @@ from engine.triton.models import MAX_BATCH, Names
 from engine.triton.pbtxt import DataType, Tensor
 from engine.triton.publish import publish
 from engine.triton.repository import Fill, Repository
-from engine.triton.served import Served
+from engine.triton.served import Flavour, Served
 
 SOURCE = Path(__file__).parents[2] / "model_repository"
 _MODEL, _PLAN = "model.py", "model.plan"
@@ -53,10 +53,14 @@ class TritonTarget:
 
 def served(options: ExportOptions) -> Served:
     """What the repository says of the bundle."""
-    executable = options.bundle.executable(options.precision)
-    tensors = record.tensors(options.bundle.file(executable.network))["outputs"]
-    outputs = tuple(Tensor(tensor.name, _TYPES[tensor.dtype], _dims(tensor)) for tensor in tensors)
-    return Served(options.bundle.manifest, options.precision, options.device or "cpu", outputs)
+    bundle, precision, flavour = options.bundle, options.precision, options.device or "cpu"
+    if not bundle.members:
+        return _served_model(bundle, bundle.manifest.method, precision, flavour)
+    names = [member.name for member in bundle.ensemble(precision).members]
+    if DETECTOR_MODEL in names:
+        raise UsageError(f"{bundle.path}: a member is called {DETECTOR_MODEL}, as the whole is in Triton; fuse it anew")
+    members = tuple(_served_model(bundle.members[name], name, precision, flavour) for name in names)
+    return Served(bundle.manifest, precision, flavour, members=members)
 
 
 def fills(bundle: Bundle, version: Served) -> Mapping[str, Fill]:
@@ -64,18 +68,36 @@ def fills(bundle: Bundle, version: Served) -> Mapping[str, Fill]:
 
     Raises UsageError for a GPU where the TensorRT is missing whose plans Triton loads.
     """
+    names = Names.of(version)
+    decision = {names.decision: _copying(bundle, version, "decision", ())}
+    if not version.members:
+        return decision | _raw_fills(bundle, version)
+    found = decision | {names.fusion: _copying(bundle, version, "fusion", ())}
+    for member in version.members:
+        found[names.resized(member.size)] = _copying(bundle, version, "resize", ())
+        found |= _raw_fills(bundle.members[member.name], member)
+    return found
+
+
+def _served_model(bundle: Bundle, name: str, precision: Precision, flavour: Flavour) -> Served:
+    tensors = record.tensors(bundle.file(bundle.executable(precision).network))["outputs"]
+    outputs = tuple(Tensor(tensor.name, _TYPES[tensor.dtype], _dims(tensor)) for tensor in tensors)
+    return Served(bundle.manifest, precision, flavour, name, outputs)
+
+
+def _raw_fills(bundle: Bundle, version: Served) -> dict[str, Fill]:
     names, executable = Names.of(version), version.executable
     gaussian = () if executable.gaussian is None else (executable.gaussian,)
-    network = _copying(bundle, "network", (executable.network, *executable.data))
+    network = _copying(bundle, version, "network", (executable.network, *executable.data))
     return {
-        names.network: _building(bundle, executable) if version.flavour == "gpu" else network,
-        names.map: _copying(bundle, "map", gaussian),
-        names.decision: _copying(bundle, "decision", ()),
+        names.network: _building(bundle, version) if version.flavour == "gpu" else network,
+        names.map: _copying(bundle, version, "map", gaussian),
     }
 
 
-def _copying(bundle: Bundle, source: str, files: tuple[File, ...]) -> Fill:
+def _copying(bundle: Bundle, version: Served, source: str, files: tuple[File, ...]) -> Fill:
     def fill(folder: Path) -> None:
+        version.write(folder)
         shutil.copyfile(SOURCE / source / "1" / _MODEL, folder / _MODEL)
         for file in files:
             (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +106,7 @@ def _copying(bundle: Bundle, source: str, files: tuple[File, ...]) -> Fill:
     return fill
 
 
-def _building(bundle: Bundle, executable: Executable) -> Fill:
+def _building(bundle: Bundle, version: Served) -> Fill:
     try:
         full = library.find("tensorrt")
     except BackendError as error:
@@ -95,7 +117,8 @@ def _building(bundle: Bundle, executable: Executable) -> Fill:
     options = BuildOptions(Profile(most=MAX_BATCH))
 
     def fill(folder: Path) -> None:
-        (folder / _PLAN).write_bytes(build(full, bundle.file(executable.network), options))
+        version.write(folder)
+        (folder / _PLAN).write_bytes(build(full, bundle.file(version.executable.network), options))
 
     return fill
 

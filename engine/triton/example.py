@@ -40,7 +40,8 @@ def example(flavour: Flavour = "cpu") -> Served:
         report={},
         versions={},
     )
-    return Served(manifest, "fp32", flavour, (Tensor("features", "TYPE_FP32", (_CHANNELS, _GRID, _GRID)),))
+    outputs = (Tensor("features", "TYPE_FP32", (_CHANNELS, _GRID, _GRID)),)
+    return Served(manifest, "fp32", flavour, manifest.method, outputs)
 
 
 def configurations() -> dict[str, str]:
@@ -52,8 +53,7 @@ def configurations() -> dict[str, str]:
         by_name[names.network],
         by_name[names.map],
         by_name[names.decision],
-        models.member_model(served, served.manifest.method, 1),
-        models.detector_model(served, 1),
+        *models.public_models(served, 1),
     )
     return {folder: config.text() for folder, config in zip(_FOLDERS, configs, strict=True)}
 

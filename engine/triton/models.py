@@ -3,15 +3,17 @@
     detector = network -> map -> decision        the whole, calibrated
     METHOD = network -> map                      the member, raw
 
-`detector` and METHOD are ensembles that every new version of a bundle replaces. The models that they are made of, and
-an ensemble METHOD-TAG like METHOD, carry the bundle's tag in their names and never change: no request can meet the
-network of one version and the thresholds of another.
+    detector = (network -> map) of each member -> fusion -> decision        of an ensemble's bundle
+
+`detector` and the members are Triton ensembles that every new version of a bundle replaces. The models that they are
+made of, and an ensemble METHOD-TAG like METHOD, carry the bundle's tag in their names and never change: no request can
+meet the network of one version and the thresholds of another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.contract import (
     ANOMALY_MAP,
@@ -25,12 +27,12 @@ from engine.contract import (
     TRITON_IMAGE,
 )
 from engine.triton.pbtxt import Instances, ModelConfig, Step, Tensor
-from engine.triton.served import Served
+from engine.triton.served import Served, Size
 
 MAX_BATCH = 32
 _NETWORK_DELAY_US = 2000
 _BUNDLE, _PRECISION = "bundle", "precision"
-_MEMBER_TENSORS = {RAW_SCORE: "member_score", RAW_MAP: "member_map"}  # inside `detector`
+_WHOLE = {RAW_SCORE: "whole_score", RAW_MAP: "whole_map"}  # inside `detector`
 _STAY_ON_DEVICE = {"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}
 
 
@@ -67,101 +69,156 @@ class Names:
         return f"{self.member}-decision"
 
     @property
-    def fixed(self) -> tuple[str, ...]:
-        """All that never change, in the order in which they can be loaded."""
-        return self.network, self.map, self.decision, self.member
+    def fusion(self) -> str:
+        """Of an ensemble: its members' raw scores and maps to its own."""
+        return f"{self.member}-fusion"
+
+    def resized(self, size: Size) -> str:
+        """Of an ensemble: pictures to the (height, width) px of members that take another size."""
+        return f"{self.member}-resize-{size[0]}x{size[1]}"
 
 
 def fixed_models(served: Served) -> tuple[ModelConfig, ...]:
-    """Network, map, decision and the member under its tagged name."""
-    names = Names.of(served)
-    height, width = served.manifest.input.height, served.manifest.input.width
-    picture = Tensor(INPUT_NAME, "TYPE_UINT8", (height, width, 3))
-    raw = _raw(height, width)
+    """All that never change, in the order in which they can be loaded."""
+    if not served.members:
+        return (*_raw_models(served), _decision_model(served), _tagged_member(served))
+    found = [model for member in served.members for model in _raw_models(member)]
+    found += [_resizing_model(served, size) for size in _other_sizes(served)]
+    found += [_fusion_model(served), _decision_model(served)]
+    return tuple({model.name: model for model in found}.values())  # members may be the same model twice
+
+
+def public_models(served: Served, version: int) -> tuple[ModelConfig, ...]:
+    """What clients ask for, as a version of its number: each member under its name, and `detector` last."""
+    members = served.members or (served,)
+    return (*(_member_model(served, member, version) for member in members), _detector_model(served, version))
+
+
+def _raw_models(served: Served) -> tuple[ModelConfig, ModelConfig]:
+    """Network and map of one model."""
+    names, size = Names.of(served), served.size
+    picture = Tensor(INPUT_NAME, "TYPE_UINT8", (*size, 3))
     gpu = served.flavour == "gpu"
     near = Instances("KIND_GPU" if gpu else "KIND_CPU", 1, 0)
     network = Instances(near.kind, 1, _NETWORK_DELAY_US)
     runner = "tensorrt" if gpu else "python"
-    head_parameters = _STAY_ON_DEVICE if gpu else {}
+    parameters = _STAY_ON_DEVICE if gpu else {}
     return (
         ModelConfig(names.network, MAX_BATCH, (picture,), served.outputs, backend=runner, instances=network),
         ModelConfig(
-            names.map, MAX_BATCH, served.outputs, raw, backend="python", instances=near, parameters=head_parameters
+            names.map, MAX_BATCH, served.outputs, _raw(size), backend="python", instances=near, parameters=parameters
         ),
-        ModelConfig(
-            names.decision,
-            MAX_BATCH,
-            raw,
-            _judged(height, width),
-            backend="python",
-            instances=Instances("KIND_CPU", 1, 0),
-        ),
-        member_model(served, names.member, 1),
     )
 
 
-def member_model(served: Served, name: str, version: int) -> ModelConfig:
-    """The ensemble of network and map under a name."""
-    height, width = served.manifest.input.height, served.manifest.input.width
+def _decision_model(served: Served) -> ModelConfig:
+    return _on_host(Names.of(served).decision, _raw(served.size), _judged(served.size))
+
+
+def _fusion_model(served: Served) -> ModelConfig:
+    tensors = [
+        tensor
+        for member in served.members
+        for tensor in zip(_own(member.name).values(), _raw(member.size), strict=True)
+    ]
+    inputs = tuple(Tensor(name, raw.data_type, raw.dims) for name, raw in tensors)
+    return _on_host(Names.of(served).fusion, inputs, _raw(served.size))
+
+
+def _resizing_model(served: Served, size: Size) -> ModelConfig:
+    picture = Tensor(INPUT_NAME, "TYPE_UINT8", (*size, 3))
+    return _on_host(Names.of(served).resized(size), (_image(served.size),), (picture,))
+
+
+def _on_host(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> ModelConfig:
+    return ModelConfig(name, MAX_BATCH, inputs, outputs, backend="python", instances=Instances("KIND_CPU", 1, 0))
+
+
+def _tagged_member(served: Served) -> ModelConfig:
+    return replace(_member_model(served, served, 1), name=Names.of(served).member)
+
+
+def _member_model(whole: Served, member: Served, version: int) -> ModelConfig:
+    """A member's network and map, on pictures of the whole's size."""
     return ModelConfig(
-        name,
+        member.name,
         MAX_BATCH,
-        (_image(height, width),),
-        _raw(height, width),
+        (_image(whole.size),),
+        _raw(member.size),
         version=version,
-        steps=_member_steps(Names.of(served), served.outputs, _same((RAW_SCORE, RAW_MAP))),
-        parameters=_parameters(served),
+        steps=_member_steps(whole, member, _same((RAW_SCORE, RAW_MAP))),
+        parameters=_parameters(member),
     )
 
 
-def detector_model(served: Served, version: int) -> ModelConfig:
-    """`detector`: the member and its decision.
+def _detector_model(served: Served, version: int) -> ModelConfig:
+    """`detector`: the members, their fusion where there are several, and the decision.
 
     Every output comes from the decision, `raw_score` too: a request for nothing but an output of an earlier step makes
     Triton's ensemble scheduler give up (2.51: "unexpected deadlock").
     """
-    height, width = served.manifest.input.height, served.manifest.input.width
-    names, judged = Names.of(served), _judged(height, width)
-    last = Step(names.decision, _MEMBER_TENSORS, _same(tensor.name for tensor in judged))
+    names, judged = Names.of(served), _judged(served.size)
+    last = Step(names.decision, _WHOLE, _same(tensor.name for tensor in judged))
     return ModelConfig(
         DETECTOR_MODEL,
         MAX_BATCH,
-        (_image(height, width),),
+        (_image(served.size),),
         judged,
         version=version,
-        steps=(*_member_steps(names, served.outputs, _MEMBER_TENSORS), last),
+        steps=(*_raw_steps(served), last),
         parameters=_parameters(served),
     )
 
 
-def _member_steps(names: Names, outputs: tuple[Tensor, ...], raw: Mapping[str, str]) -> tuple[Step, ...]:
-    """Network and map; `raw` says what the ensemble calls the raw score and map."""
-    between = _same(tensor.name for tensor in outputs)
-    return (
-        Step(names.network, {INPUT_NAME: TRITON_IMAGE}, between),
-        Step(names.map, between, raw),
-    )
+def _raw_steps(served: Served) -> tuple[Step, ...]:
+    """From IMAGE to the raw score and map of the whole."""
+    if not served.members:
+        return _member_steps(served, served, _WHOLE)
+    steps = [step for member in served.members for step in _member_steps(served, member, _own(member.name))]
+    given = [name for member in served.members for name in _own(member.name).values()]
+    return (*steps, Step(Names.of(served).fusion, _same(given), _WHOLE))
+
+
+def _member_steps(whole: Served, member: Served, raw: Mapping[str, str]) -> tuple[Step, ...]:
+    """Network and map, and a resize before them for another size; `raw` says how the ensemble calls score and map."""
+    names = Names.of(member)
+    between = {tensor.name: f"{member.name}_{tensor.name}" for tensor in member.outputs}
+    judged = Step(names.map, between, raw)
+    if member.size == whole.size:
+        return Step(names.network, {INPUT_NAME: TRITON_IMAGE}, between), judged
+    picture = {INPUT_NAME: f"{member.name}_{INPUT_NAME}"}
+    resize = Step(Names.of(whole).resized(member.size), _same((TRITON_IMAGE,)), picture)
+    return resize, Step(names.network, picture, between), judged
+
+
+def _other_sizes(served: Served) -> tuple[Size, ...]:
+    return tuple(dict.fromkeys(member.size for member in served.members if member.size != served.size))
+
+
+def _own(member: str) -> dict[str, str]:
+    """What a member's raw score and map are called among others', also by the fusion's inputs."""
+    return {RAW_SCORE: f"{member}_{RAW_SCORE}", RAW_MAP: f"{member}_{RAW_MAP}"}
 
 
 def _same(names: Iterable[str]) -> dict[str, str]:
     return {name: name for name in names}
 
 
-def _image(height: int, width: int) -> Tensor:
-    return Tensor(TRITON_IMAGE, "TYPE_UINT8", (height, width, 3))
+def _image(size: Size) -> Tensor:
+    return Tensor(TRITON_IMAGE, "TYPE_UINT8", (*size, 3))
 
 
-def _raw(height: int, width: int) -> tuple[Tensor, ...]:
-    return Tensor(RAW_SCORE, "TYPE_FP32", (1,)), Tensor(RAW_MAP, "TYPE_FP32", (height, width))
+def _raw(size: Size) -> tuple[Tensor, ...]:
+    return Tensor(RAW_SCORE, "TYPE_FP32", (1,)), Tensor(RAW_MAP, "TYPE_FP32", size)
 
 
-def _judged(height: int, width: int) -> tuple[Tensor, ...]:
+def _judged(size: Size) -> tuple[Tensor, ...]:
     return (
         Tensor(PRED_SCORE, "TYPE_FP32", (1,)),
         Tensor(PRED_LABEL, "TYPE_BOOL", (1,)),
         Tensor(RAW_SCORE, "TYPE_FP32", (1,)),
-        Tensor(ANOMALY_MAP, "TYPE_FP32", (height, width)),
-        Tensor(PRED_MASK, "TYPE_UINT8", (height, width)),
+        Tensor(ANOMALY_MAP, "TYPE_FP32", size),
+        Tensor(PRED_MASK, "TYPE_UINT8", size),
     )
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.contract import DETECTOR_MODEL
 from engine.triton.control import Control
-from engine.triton.models import Names
-from engine.triton.repository import Fill, Repository
+from engine.triton.repository import Fill, Repository, fixed_names, public_names
 from engine.triton.served import Served
 from engine.triton.server import Server
 
@@ -34,13 +32,13 @@ def publish(repository: Repository, version: Served, fills: Mapping[str, Fill]) 
     control = _control(repository)
     try:
         repository.add(version, fills)
-        _load(control, Names.of(version).fixed)
+        _load(control, fixed_names(version))
     except BaseException:
         _unload(control, repository.remove(version))
         raise
     before = repository.current
     number = repository.switch_to_new(version)
-    _load(control, (version.manifest.method, DETECTOR_MODEL))
+    _load(control, public_names(version))
     _unload(control, repository.prune(keep=(before, number)))
     return Published(number, version.manifest.model, control is not None)
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from engine import folders
 from engine.contract import DETECTOR_MODEL
 from engine.errors import UsageError
 from engine.triton import models, served
-from engine.triton.models import Names
 from engine.triton.pbtxt import ModelConfig
 from engine.triton.served import Served
 
@@ -57,7 +56,7 @@ class Repository:
 
     def models(self) -> tuple[str, ...]:
         """Every model that the served version consists of, in the order in which they can be loaded."""
-        names = (*_models_of(self.versions()[self.current]), DETECTOR_MODEL)
+        names = _names(self.versions()[self.current])
         missing = [name for name in names if not self._has(name)]
         if missing:
             raise UsageError(
@@ -68,13 +67,13 @@ class Repository:
 
     def all_models(self) -> tuple[str, ...]:
         """Those, and before them what the other kept version is made of: an engine may still ask for it."""
-        fixed = [name for version in self.versions().values() for name in Names.of(version).fixed if self._has(name)]
+        fixed = [name for version in self.versions().values() for name in fixed_names(version) if self._has(name)]
         return tuple(dict.fromkeys((*fixed, *self.models())))
 
     def add(self, version: Served, fills: Mapping[str, Fill]) -> None:
         """Lay the models of a bundle beside those there are; nothing that is served changes.
 
-        `fills` put the files of each model that has some into its folder.
+        `fills` put the files of each model that has some into its folder, `served.json` among them.
         """
         if self.path.exists() and any(self.path.iterdir()):
             self.require()
@@ -83,16 +82,16 @@ class Repository:
 
     def remove(self, version: Served) -> tuple[str, ...]:
         """Take away what `add` laid down where no version uses it; returns the models that are gone."""
-        if version.tag in {other.tag for other in self.versions().values()}:
-            return ()
-        for name in Names.of(version).fixed:
+        used = {name for other in self.versions().values() for name in fixed_names(other)}
+        gone = tuple(name for name in fixed_names(version) if name not in used)
+        for name in gone:
             shutil.rmtree(self.path / name, ignore_errors=True)
-        return Names.of(version).fixed
+        return gone
 
     def switch_to_new(self, version: Served) -> int:
         """Serve a bundle whose models lie here, as a new version; returns its number."""
         number = max(self.versions(), default=0) + 1
-        for config in self._named(version, number):
+        for config in models.public_models(version, number):
             self._add_version(config, version)
         self._switch(version, number)
         return number
@@ -111,11 +110,11 @@ class Repository:
         """Forget all versions but some; returns the models that are gone."""
         versions = self.versions()
         old = [number for number in versions if number not in keep]
-        kept = {name for number, version in versions.items() if number not in old for name in _models_of(version)}
-        gone = [name for number in old for name in _models_of(versions[number]) if name not in kept]
+        kept = {name for number in versions if number not in old for name in _names(versions[number])}
+        gone = [name for number in old for name in _names(versions[number]) if name not in kept]
         for number in old:
-            shutil.rmtree(self.path / DETECTOR_MODEL / str(number))
-            shutil.rmtree(self.path / versions[number].manifest.method / str(number), ignore_errors=True)
+            for name in public_names(versions[number]):
+                shutil.rmtree(self.path / name / str(number), ignore_errors=True)
         for name in gone:
             shutil.rmtree(self.path / name, ignore_errors=True)
         return tuple(gone)
@@ -130,9 +129,7 @@ class Repository:
         with folders.appearing(target) as folder:
             content = folder / str(config.version)
             content.mkdir()
-            version.write(content)
-            if fill is not None:
-                fill(content)
+            (fill or version.write)(content)
             (folder / CONFIG_NAME).write_text(config.text())
 
     def _add_version(self, config: ModelConfig, version: Served) -> None:
@@ -141,17 +138,21 @@ class Repository:
 
     def _switch(self, version: Served, number: int) -> None:
         """Replace the configurations; `detector` last, because it says what is served."""
-        for config in self._named(version, number):
+        for config in models.public_models(version, number):
             scratch = self.path / config.name / f".{CONFIG_NAME}"
             scratch.write_text(config.text())
             os.replace(scratch, self.path / config.name / CONFIG_NAME)
 
-    @staticmethod
-    def _named(version: Served, number: int) -> Iterator[ModelConfig]:
-        yield models.member_model(version, version.manifest.method, number)
-        yield models.detector_model(version, number)
+
+def fixed_names(version: Served) -> tuple[str, ...]:
+    """The models that a version is made of, in the order in which they can be loaded."""
+    return tuple(config.name for config in models.fixed_models(version))
 
 
-def _models_of(version: Served) -> tuple[str, ...]:
-    """The models of a version but `detector`."""
-    return (*Names.of(version).fixed, version.manifest.method)
+def public_names(version: Served) -> tuple[str, ...]:
+    """The models that clients ask for; `detector` is the last."""
+    return tuple(config.name for config in models.public_models(version, 1))
+
+
+def _names(version: Served) -> tuple[str, ...]:
+    return (*fixed_names(version), *public_names(version))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.contract import Calibration, Executable, Manifest, Precision, Struct
+from engine.contract import Calibration, Ensemble, Executable, Manifest, Precision, Struct
 from engine.errors import UsageError
 from engine.triton.pbtxt import Tensor
 
@@ -17,28 +17,42 @@ FORMAT = 1  # of what the models of a repository consist of: another one gives t
 _TAG_DIGITS = 12
 
 Flavour = Literal["cpu", "gpu"]
+Size = tuple[int, int]
 
 
 class Served(Struct, frozen=True):
-    """One executable of a bundle, for CPUs (its network as ONNX) or GPUs (as a TensorRT plan).
+    """One precision of a bundle, for CPUs (networks as ONNX) or GPUs (as TensorRT plans).
 
-    `outputs` are those of its network.
+    `name` is the member's model; `outputs` are those of its network. An ensemble has `members` instead, in the order of
+    its manifest, and no network of its own.
     """
 
     manifest: Manifest
     precision: Precision
     flavour: Flavour
-    outputs: tuple[Tensor, ...]
+    name: str = ""
+    outputs: tuple[Tensor, ...] = ()
+    members: tuple[Served, ...] = ()
+
+    @property
+    def size(self) -> Size:
+        """(height, width) px of its pictures and maps."""
+        return self.manifest.input.height, self.manifest.input.width
 
     @property
     def executable(self) -> Executable:
-        """The executable of its precision."""
+        """The executable of its precision, of one model."""
         return self.manifest.executables[self.precision]
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The ensemble of its precision."""
+        return self.manifest.ensembles[self.precision]
 
     @property
     def calibration(self) -> Calibration:
         """The thresholds of its precision."""
-        return self.executable.calibration
+        return (self.ensemble if self.members else self.executable).calibration
 
     @property
     def tag(self) -> str:
@@ -53,7 +67,8 @@ class Served(Struct, frozen=True):
 def tag(manifest: Manifest, precision: Precision, flavour: Flavour) -> str:
     """A digest of all that shapes what is served of a bundle: models with the same tag are the same."""
     maps = (manifest.input, manifest.grid, manifest.smoothing_sigma_px)
-    what = (FORMAT, manifest.model, manifest.method, maps, manifest.executables[precision], precision, flavour)
+    of = manifest.ensembles.get(precision) or manifest.executables[precision]
+    what = (FORMAT, manifest.model, manifest.method, maps, of, precision, flavour)
     return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:_TAG_DIGITS]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -11,8 +12,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -89,25 +90,37 @@ class Server:
         there is no server or a port is taken, BackendError with its last words where it does not start.
         """
         self.repository.require()
-        if (running := self.running()) is not None:
+        with self._alone():
+            if (running := self.running()) is not None:
+                return running
+            self._clear()  # what a killed one left
+            found = installation.find(self.repository.path, self._folder, self._name)
+            chosen = tuple(_port(wanted, usual) for wanted, usual in zip(ports, _USUAL_PORTS, strict=True))
+            running = self._start(found, chosen)
+            try:
+                self._wait_until_ready(running)
+            except BaseException:
+                self._clear()
+                raise
             return running
-        self.down()  # what a killed one left
-        self._folder.mkdir(parents=True, exist_ok=True)
-        found = installation.find(self.repository.path, self._folder, self._name)
-        chosen = tuple(_port(wanted, usual) for wanted, usual in zip(ports, _USUAL_PORTS, strict=True))
-        running = self._start(found, chosen)
-        try:
-            self._wait_until_ready(running)
-        except BaseException:
-            self.down()
-            raise
-        return running
 
     def down(self) -> bool:
         """End the server and remove what it leaves: processes, shared memory, container. False where none ran.
 
         Running requests are finished.
         """
+        with self._alone():
+            return self._clear()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two commands on one repository at a time would start two servers and remember one."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _clear(self) -> bool:
         running = self._remembered()
         if running is None:
             return False

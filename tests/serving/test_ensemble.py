@@ -16,6 +16,8 @@ from engine.cascade import Limit
 from engine.config import Runtime, parse
 from engine.decide import with_thresholds
 from engine.errors import BundleError, ConfigError
+from engine.export import registry
+from engine.export.base import ExportOptions
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline
 from engine.pipeline.lines import load_all
@@ -235,3 +237,11 @@ def test_a_single_model_has_no_members(duo):
     assert (single.members, single.calibrations("fp32")) == ({}, {})
     assert single.calibration("fp32") == single.executable("fp32").calibration
     assert replace(single, members={}) == single
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "tensorrt"])  # triton serves it whole
+def test_exports_are_of_one_model_and_say_where_the_members_are(duo, tmp_path, target):
+    options = ExportOptions(bundles.read(duo), tmp_path / "out", recalibrate=lambda *_: pytest.fail("not reached"))
+    with pytest.raises(BundleError, match=r"is an ensemble, and one model is wanted here; .*/members/mixed"):
+        registry.get(target).export(options)
+    assert not (tmp_path / "out").exists()

@@ -33,7 +33,7 @@ def test_the_files_of_the_source_are_what_the_contract_gives(folder):
 
 
 def test_detector_is_the_contract_s():
-    config = parsed(models.detector_model(example.example(), 3).text())
+    config = parsed(models.public_models(example.example(), 3)[-1].text())
     assert config.name == contract.DETECTOR_MODEL == "detector"
     assert config.platform == "ensemble"
     assert shapes(config.input) == {"IMAGE": ("u8", 224, 224, 3)}
@@ -50,7 +50,7 @@ def test_detector_is_the_contract_s():
 
 
 def test_a_member_is_the_contract_s():
-    config = parsed(models.member_model(example.example(), "fyd", 1).text())
+    config = parsed(models.public_models(example.example(), 1)[0].text())
     assert shapes(config.input) == {"IMAGE": ("u8", 224, 224, 3)}
     assert shapes(config.output) == {"raw_score": ("f32", 1), "raw_map": ("f32", 224, 224)}
 
@@ -86,7 +86,7 @@ def test_one_number_a_picture_has_a_shape_that_triton_takes():
 def _with_score():
     served = example.example()
     outputs = (Tensor("grid", "TYPE_FP32", (28, 28)), Tensor("score", "TYPE_FP32", ()))
-    return type(served)(served.manifest, served.precision, served.flavour, outputs)
+    return type(served)(served.manifest, served.precision, served.flavour, served.name, outputs)
 
 
 def test_the_server_that_the_error_names_is_the_one_that_is_pinned():

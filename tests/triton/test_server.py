@@ -92,6 +92,16 @@ def load(address: str, images: np.ndarray, threads: int = 3) -> Iterator[list[tu
     assert not failures, failures
 
 
+def test_two_at_once_start_one_server(own):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(Server(Repository(own)).up())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] == found[1]
+
+
 def test_up_returns_when_it_is_ready_and_a_second_time_at_once(run, own):
     status, document = run("up", own)
     assert status == 0
