@@ -27,8 +27,8 @@ class Settings:
     no map. `network` None is padding-free for maps and ResNet-18 for whole pictures; the latter takes `overlap` steps
     to a patch, for it sees them one by one. `width` None is full where there is a GPU and narrow elsewhere;
     `head_layers` and `batch_size` None are the official code's. A pass takes `patches` random patches of each picture;
-    `distributions` are those of DistAug, see `droc.views`. `fitted_on` patches are the most that a classifier is fitted
-    to, `kernels` those of one that keeps them (KDE, OC-SVM, cosine).
+    `distributions` are those of DistAug, see `droc.views`. `fitted_on` patches are the most that the Gaussian is fitted
+    to, `kernels` those of the others: they keep their features, or take time that grows with their square.
     """
 
     side_px: int = 256
@@ -118,8 +118,8 @@ class Settings:
 
     @property
     def most_features(self) -> int:
-        """That the classifier is fitted to: fewer where it keeps them all."""
-        return self.kernels if self.classifier in ("kde", "oc-svm", "cosine") else self.fitted_on
+        """That the classifier is fitted to."""
+        return self.fitted_on if self.classifier == "gde" else self.kernels
 
     @property
     def map_sigma_px(self) -> float:

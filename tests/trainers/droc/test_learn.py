@@ -115,3 +115,4 @@ def test_features_are_of_unaltered_patches_equally_many_of_each_picture(pictures
         distances = np.abs(of_one[:, None] - dense[k][None]).max(axis=2)
         assert distances.min(axis=1).max() < 1e-4
     assert len(patch_features(trunk, pictures, 10**6, 0, RecordedProgress())) == 20 * 81
+    assert len(patch_features(trunk, pictures, 90, 0, RecordedProgress())) == 90

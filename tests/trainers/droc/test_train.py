@@ -14,6 +14,7 @@ from engine.errors import UsageError
 from engine.plans import library
 from engine.plans.build import BuildOptions, build
 from engine.serving.select import open_local
+from engine.sheet import Sheet
 from trainers import registry
 from trainers.base import TrainOptions
 from trainers.data import Pictures, read_dataset
@@ -59,7 +60,7 @@ def refitted(whole, options, tmp_path_factory):
 
 def judge(report):
     detector = open_local(bundle.read(report.bundle), "onnx", "fp32", threads=1)
-    return Judge(detector.predict, 64, 64, report.calibration["fp32"])
+    return Judge(detector.predict, Sheet(((64, 64),)), report.calibration["fp32"])
 
 
 def test_notches_are_found_and_located(whole, parts):
