@@ -9,12 +9,12 @@ import msgspec
 import typer
 from rich.table import Table
 
+from engine.api import load
+from engine.bundle import Bundle
 from engine.cli import console
 from engine.cli.lazy import training
-from engine.config import Runtime
-from engine.serving.select import read_and_open
-
-_BATCH = 8
+from engine.serving.select import open_local
+from engine.types import U8, Result
 
 
 def explain(
@@ -31,58 +31,76 @@ def explain(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Heat map, integrated gradients, Grad-CAM and occlusion of one picture; always of the fp32 model."""
-    trainer, pictures, progress = (training(name, "explain") for name in ("explain", "explain.baseline", "progress"))
+    trainer, pictures = (training(name, "explain") for name in ("explain", "explain.baseline"))
     picture = pictures.read(image, "IMAGE")
-    loaded, predictor = read_and_open(bundle, Runtime(backend="onnx", precision="fp32", threads=threads), _BATCH)
+    with load(bundle, backend="onnx", precision="fp32", threads=threads) as model:
+        (result,) = model.predict(picture)
+        loaded = model.bundle
     options = trainer.Options(baseline=baseline, max_steps=steps, threads=threads)
-    manifest = loaded.manifest
-    found = trainer.explain(loaded, predictor.predict, picture, options, progress.on_stderr())
-    predictor.close()
-    document = _document(image, manifest.model, manifest.method, found, baseline)
+    found = _explained(loaded, picture, options)
+    subject = trainer.Subject(image.name, picture, result, _shares(loaded, found), baseline)
+    document = _document(image, subject, found)
     if out is not None:
-        subtitle = f"{manifest.model}, {found.decision.pred_score:.3f} with the threshold at 0.5"
-        title = f"{image.name}: {_verdict(document)}"
-        trainer.write_explanations(out, title, subtitle, {manifest.method: found}, baseline)
+        trainer.write_explanations(out, subject, found)
         (out / "explanation.json").write_text(console.to_json(document))
     if json:
         console.print_json(document)
     else:
-        _print(document)
+        _print(document, subject.verdict)
         if out is not None:
             console.out.print(f"page: {out / 'explanation.html'}", markup=False, highlight=False)
 
 
-def _document(image: Path, model: str, method: str, found: Any, baseline: str) -> dict[str, Any]:
+def _explained(bundle: Bundle, picture: U8, options: Any) -> dict[str, Any]:
+    """The explanation of the bundle, or of each member of an ensemble, by name."""
+    trainer, progress = (training(name, "explain") for name in ("explain", "progress"))
+    shown = progress.on_stderr()
+    found = {}
+    for name, model in (bundle.members or {bundle.manifest.method: bundle}).items():
+        predictor = open_local(model, "onnx", "fp32", options.threads)
+        found[name] = trainer.explain(model, predictor.predict, picture, options, shown)
+        predictor.close()
+    return found
+
+
+def _shares(bundle: Bundle, found: dict[str, Any]) -> dict[str, float]:
+    """What each member adds to an ensemble's raw score; nothing where the bundle is one model."""
+    if not bundle.members:
+        return {}
+    raw = {name: explanation.raw_score for name, explanation in found.items()}
+    shares: dict[str, float] = training("explain", "explain").shares(bundle.ensemble("fp32"), raw)
+    return shares
+
+
+def _document(image: Path, subject: Any, found: dict[str, Any]) -> dict[str, Any]:
     """The verdict as a result carries it, then what each model rests on."""
-    decision = found.decision
+    result: Result = subject.result
     return {
         "image": str(image),
-        "model": model,
-        "pred_score": decision.pred_score,
-        "pred_label": decision.pred_label,
-        "decision": decision.decision,
-        "raw_score": found.raw_score,
-        "regions": msgspec.to_builtins(decision.regions),
-        "scores": {method: decision.pred_score},
-        "baseline": baseline,
-        "models": {method: found.document()},
+        "model": result.model,
+        "pred_score": result.pred_score,
+        "pred_label": result.pred_label,
+        "decision": result.decision,
+        "raw_score": result.raw_score,
+        "regions": msgspec.to_builtins(result.regions),
+        "scores": dict(result.scores),
+        "shares": dict(subject.shares),
+        "baseline": subject.baseline,
+        "models": {name: explanation.document() for name, explanation in found.items()},
     }
 
 
-def _verdict(document: dict[str, Any]) -> str:
-    return {"good": "passed", "review": "to be reviewed", "reject": "rejected"}[document["decision"]]
-
-
-def _print(document: dict[str, Any]) -> None:
-    title = f"{document['image']}: {_verdict(document)}, {document['pred_score']:.3f} by {document['model']}"
+def _print(document: dict[str, Any], verdict: str) -> None:
+    title = f"{document['image']}: {verdict}, {document['pred_score']:.3f} by {document['model']}"
     table = Table(title=title, title_justify="left")
-    for name in ("model", "score", "decided at", "gradients", "Grad-CAM", "agreement"):
+    for name in ("model", "score", "share", "decided at", "gradients", "Grad-CAM", "agreement"):
         table.add_column(name)
     for name, row in document["models"].items():
         gradients, place, cam = row["integrated_gradients"], row["place"], row["grad_cam"]
         table.add_row(
             name,
             f"{row['pred_score']:.3f}",
+            f"{document['shares'][name] / document['raw_score']:.0%}" if document["shares"] else "all",
             "whole picture" if place is None else f"{place[0]}, {place[1]} px",
             f"{'complete' if gradients['complete'] else 'incomplete'}, {gradients['steps']} steps",
             "none" if cam is None else f"{cam['channels']} features",

@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
+from engine import config as settings
+from engine.audit import audit
 from engine.config import Config
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline, Watch
+from engine.replay import Chosen, replay
 from engine.streams.embedded import EmbeddedServer, free_port
+from engine.streams.link import Link
 from engine.streams.redis import connect
 
 
@@ -49,6 +53,23 @@ def test_lines_in_different_slots_are_all_worked(lines: list, make_config, run_b
         assert sorted(result.frame for result in line.results()) == sorted(entries[line.name])
         assert (line.left(), line.pending()) == (0, {})
     assert [dead.letter.type for dead in lines[0].dead()] == ["contract"]
+
+
+def test_lines_in_different_slots_are_audited_and_replayed(lines: list, make_config, run_burst, tiny) -> None:
+    entries = {line.name: [line.push() for _ in range(3)] for line in lines}
+    config = clustered(make_config(*lines, keep_frames=True), "auto")
+    run_burst(config)
+    link = Link(config.redis, None, "test")
+    for line in lines:
+        found = audit(link, line.keys, None)
+        assert (found.how, found.frames, found.results, found.holds) == ("kept frames", 3, 3, True)
+    link.close()
+    again = msgspec.structs.replace(
+        config, line=(settings.Line(name="again", bundle=str(tiny.path)),), runtime=settings.Runtime(backend="onnx")
+    )
+    rows = replay(again, lines[1].name, Chosen(kept=True)).rows
+    assert [row.frame for row in rows] == entries[lines[1].name]
+    assert all(row.after for row in rows)
 
 
 def test_frames_that_come_later_are_read_by_blocking(lines: list, make_config, make_watch, wait_until) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from engine.types import F32, U8
+from engine.types import F32, U8, Result
 from trainers.explain.explanation import AGREES_FROM, Explanation
 from trainers.explain.rebuild import TOLERANCE
 from trainers.explain.views import scores, views
+from trainers.pictures import overlay
 from trainers.report import Plate, Plates, Section, Table, Tile, Tiles, write_report
 
 PAGE = "explanation.html"
@@ -40,30 +42,66 @@ _CAPTIONS = {  # title and meaning of each of `views`
 }
 
 
-def write_explanations(
-    folder: Path, title: str, subtitle: str, explanations: Mapping[str, Explanation], baseline: str
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is explained: the picture's name and pixels (H, W, 3), and what the whole bundle says of it.
+
+    `shares` are those of an ensemble's members in its raw score, and empty where the bundle is one model; `baseline` is
+    what the picture is compared with, see `trainers.explain.baseline`.
+    """
+
+    name: str
+    image: U8
+    result: Result
+    shares: Mapping[str, float]
+    baseline: str
+
+    @property
+    def verdict(self) -> str:
+        """In a word or three."""
+        words = {"good": "passed", "review": "to be reviewed", "reject": "rejected"}
+        return words[self.result.decision or "review"]
+
+
+def write_explanations(folder: Path, subject: Subject, explanations: Mapping[str, Explanation]) -> None:
     """Write the page of the models' explanations into a folder, and of each the pictures and arrays.
 
     Files of one of several models are in a folder of its name.
     """
-    sections: list[Section] = [Tiles("Verdict", [_score(name, found) for name, found in explanations.items()])]
+    tiles = [_score(name, found, subject.shares) for name, found in explanations.items()]
+    sections: list[Section] = [Tiles("Verdict", tiles)]
+    if len(explanations) > 1:
+        sections.append(_together(folder, subject))
     for name, found in explanations.items():
         own = folder if len(explanations) == 1 else folder / name
         pictures = views(found)
         _write_files(own, found, pictures)
-        sections += [_plates(name, found, pictures, baseline), _checks(name, found)]
+        sections += [_plates(name, found, pictures, subject.baseline), _checks(name, found)]
+    title = f"{subject.name}: {subject.verdict}"
+    subtitle = f"{subject.result.model}, {subject.result.pred_score:.3f} with the threshold at 0.5"
     write_report(folder / PAGE, title, subtitle, sections)
+
+
+def _together(folder: Path, subject: Subject) -> Plates:
+    """The heat map of all models together."""
+    picture = overlay(subject.image, scores(subject.result.anomaly_map))
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_png(folder / "heat-map.png", picture)
+    plates = [
+        Plate("Picture", subject.image, "As it came."),
+        Plate("Heat map", picture, "Of all models together; below are those of each."),
+    ]
+    return Plates("What they saw together", plates, legend=True)
 
 
 def _write_files(folder: Path, explanation: Explanation, pictures: Mapping[str, U8]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
-        cv2.imwrite(str(folder / f"{name}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        _write_png(folder / f"{name}.png", picture)
     arrays: dict[str, U8 | F32] = {
         "picture": explanation.picture,
         "baseline": explanation.attribution.baseline,
-        "heat_map": scores(explanation),
+        "heat_map": scores(explanation.decision.anomaly_map),
         "integrated_gradients": explanation.attribution.values,
         "occlusion": explanation.occlusion.values,
     }
@@ -72,10 +110,20 @@ def _write_files(folder: Path, explanation: Explanation, pictures: Mapping[str, 
     np.savez_compressed(folder / ARRAYS, allow_pickle=False, **arrays)
 
 
-def _score(name: str, explanation: Explanation) -> Tile:
+def _write_png(path: Path, picture: U8) -> None:
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+def _score(name: str, explanation: Explanation, shares: Mapping[str, float]) -> Tile:
     rejected = explanation.decision.pred_label
-    meaning = f"{'Rejected' if rejected else 'Passed'}: the threshold is at 0.5, the usual good part at 0.1."
-    return Tile(f"Score of {name}", f"{explanation.decision.pred_score:.3f}", meaning, "bad" if rejected else "good")
+    verdict = "rejected" if rejected else "passed"
+    if shares:
+        share = shares[name] / max(sum(shares.values()), np.finfo(np.float64).tiny)
+        meaning = f"Alone it would have {verdict} the part; {share:.0%} of the ensemble's score comes from it."
+    else:
+        meaning = f"{verdict.capitalize()}: the threshold is at 0.5, the usual good part at 0.1."
+    score = f"{explanation.decision.pred_score:.3f}"
+    return Tile(f"Score of {name}", score, meaning, "bad" if rejected else "good")
 
 
 def _plates(name: str, explanation: Explanation, pictures: Mapping[str, U8], baseline: str) -> Plates:
@@ -102,9 +150,9 @@ def _asked(explanation: Explanation) -> str:
 
 def _checks(name: str, explanation: Explanation) -> Table:
     found = explanation.attribution
-    same = abs(explanation.rebuilt_score - explanation.raw_score)
+    off = abs(explanation.rebuilt_score - explanation.raw_score) / max(abs(explanation.raw_score), 1e-12)
     rows = [
-        ("same model", f"gradients come from a model {same:.1e} off", f"{TOLERANCE:g} of the score", "yes"),
+        ("same model", f"gradients come from a model whose score is {off:.0e} off", f"{TOLERANCE:.0e} or less", "yes"),
         (
             "complete",
             f"attributions miss {found.gap:.3g} of {found.difference:.3g} in {found.steps} steps",

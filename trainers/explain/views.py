@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from engine.types import F32, U8
 from trainers.explain.explanation import Explanation
@@ -26,7 +27,7 @@ def views(explanation: Explanation) -> dict[str, U8]:
     found = explanation
     pixels = found.attribution.values.sum(axis=2)
     shown = {
-        "heat-map": overlay(found.image, scores(found)),
+        "heat-map": overlay(found.image, scores(found.decision.anomaly_map)),
         "integrated-gradients": glow(found.image, smoothed(np.abs(pixels))),
         "for-and-against": signed(found.image, smoothed(pixels)),
         "occlusion": glow(found.image, _softened(found.occlusion)),
@@ -36,12 +37,11 @@ def views(explanation: Explanation) -> dict[str, U8]:
     return shown
 
 
-def scores(explanation: Explanation) -> F32:
-    """The calibrated pixel scores (H, W) of the image's own size, 0..1."""
-    found = explanation.decision.anomaly_map
-    if found is None:
-        raise ValueError("the decision carries no map")
-    return found.astype(np.float32) / np.float32(_FULL)
+def scores(anomaly_map: npt.NDArray[np.uint16] | None) -> F32:
+    """The calibrated pixel scores (H, W), 0..1, of a result's or a decision's map."""
+    if anomaly_map is None:
+        raise ValueError("the verdict carries no map")
+    return anomaly_map.astype(np.float32) / np.float32(_FULL)
 
 
 def smoothed(values: F32) -> F32:

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from trainers.explain import Options, explain, write_explanations
+from engine.api import load
+from trainers.explain import Options, Subject, explain, write_explanations
 from trainers.explain.cam import Cam
 from trainers.explain.views import glow, signed, views
 from trainers.progress import RecordedProgress
@@ -20,6 +21,19 @@ NAMES = ["heat-map", "integrated-gradients", "for-and-against", "occlusion"]
 @pytest.fixture
 def explanation(small, spotted):
     return explain(small.bundle, small.served.predict, spotted, Options(threads=1), RecordedProgress())
+
+
+@pytest.fixture
+def write(tiny, spotted, tmp_path):
+    """Write explanations of the spotted picture into a folder; returns the page's text."""
+    with load(tiny.path, backend="onnx", threads=1) as model:
+        (result,) = model.predict(spotted)
+
+    def write(explanations, name="a.png", shares=None, baseline="blur"):
+        write_explanations(tmp_path / "out", Subject(name, spotted, result, shares or {}, baseline), explanations)
+        return (tmp_path / "out" / "explanation.html").read_text()
+
+    return write
 
 
 @pytest.fixture
@@ -52,8 +66,8 @@ def test_a_layer_gives_one_picture_more(explanation):
     assert list(views(replace(explanation, cam=cam))) == [*NAMES, "grad-cam"]
 
 
-def test_files_hold_what_was_found(explanation, tmp_path):
-    write_explanations(tmp_path / "out", "a.png: rejected", "tiny@1", {"fyd": explanation}, "blur")
+def test_files_hold_what_was_found(explanation, write, tmp_path):
+    write({"fyd": explanation})
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {*(f"{name}.png" for name in NAMES), "arrays.npz", "explanation.html"}
     for name in NAMES:
@@ -65,9 +79,8 @@ def test_files_hold_what_was_found(explanation, tmp_path):
         assert set(arrays) == {"picture", "baseline", "heat_map", "integrated_gradients", "occlusion"}
 
 
-def test_the_page_is_one_file_that_says_what_holds(explanation, tmp_path):
-    write_explanations(tmp_path, "<i>a</i>.png", "tiny@1", {"fyd": explanation}, "good/<b>.png")
-    page = (tmp_path / "explanation.html").read_text()
+def test_the_page_is_one_file_that_says_what_holds(explanation, write):
+    page = write({"fyd": explanation}, name="<i>a</i>.png", baseline="good/<b>.png")
     assert "<i>a" not in page
     assert "the picture good/&lt;b&gt;.png" in page
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
@@ -77,16 +90,16 @@ def test_the_page_is_one_file_that_says_what_holds(explanation, tmp_path):
     assert f"correlation {explanation.agreement:.2f}" in text
     assert "no: more --steps" not in text
     missed = replace(explanation.attribution, gap=2 * explanation.attribution.allowed)
-    write_explanations(tmp_path, "a", "b", {"fyd": replace(explanation, attribution=missed, agreement=0.1)}, "blur")
-    page = (tmp_path / "explanation.html").read_text()
+    page = write({"fyd": replace(explanation, attribution=missed, agreement=0.1)})
     assert "no: more --steps" in page
     assert "no: trust the heat map and occlusion only" in page
 
 
-def test_several_models_have_folders_of_their_own(explanation, tmp_path):
-    write_explanations(tmp_path, "a", "b", {"fyd": explanation, "igd": explanation}, "black")
-    assert {path.name for path in tmp_path.iterdir()} == {"explanation.html", "fyd", "igd"}
-    assert (tmp_path / "igd" / "arrays.npz").is_file()
-    page = (tmp_path / "explanation.html").read_text()
+def test_several_models_have_folders_of_their_own(explanation, write, tmp_path):
+    page = write({"fyd": explanation, "igd": explanation}, shares={"fyd": 3.0, "igd": 1.0})
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"explanation.html", "heat-map.png", "fyd", "igd"}
+    assert (tmp_path / "out" / "igd" / "arrays.npz").is_file()
     assert "Score of fyd" in page
     assert "Score of igd" in page
+    assert "75% of the ensemble" in page
+    assert "What they saw together" in page
