@@ -45,7 +45,7 @@ RESPLITS = 40
 _BOOTSTRAPS = 300
 _SYNTHETIC = 100  # pictures at most
 _RULES = ("mean", "weighted", "max")
-_DEFAULT = "mean"
+_DEFAULT = "weighted"
 
 
 @dataclass(frozen=True, slots=True)
