@@ -26,7 +26,6 @@ from engine import bundle as bundles
 from engine.bundle import Bundle
 from engine.cascade import DEFAULT_BOUND, KINDS, Limit, Outcome, Pairs, exit_limit, outcome
 from engine.contract import MANIFEST_NAME, Calibration, Ensemble, Input, Manifest, Member, Precision, Rule
-from engine.decide import not_good_from
 from engine.fusion import fuse as fuse_scores
 from engine.serving.base import RawBatch
 from engine.types import F64, U8
@@ -237,7 +236,7 @@ def _measured(
     pairs: dict[str, Pairs], calibration: Calibration, costs_ms: Sequence[float]
 ) -> dict[str, float | int | str | None]:
     """The cascade at its default bound: what it costs and what it changes, on every kind of frame."""
-    level = not_good_from(calibration)
+    level = calibration.not_good_from
     limit: Limit = exit_limit(pairs["good"], level, DEFAULT_BOUND)
     shares: dict[str, Outcome] = {kind: outcome(pairs[kind], limit, level) for kind in KINDS}
     escalated = (1 - DEFECT_SHARE) * (1 - shares["good"].exits) + DEFECT_SHARE * (1 - shares["synthetic"].exits)
