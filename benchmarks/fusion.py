@@ -44,8 +44,8 @@ TARGETS = (0.05, 0.01, 0.005)
 RESPLITS = 40
 _BOOTSTRAPS = 300
 _SYNTHETIC = 100  # pictures at most
-_RULES = ("mean", "weighted", "max")
-_DEFAULT = "mean"
+_RULES = ("weighted", "mean", "max")
+_DEFAULT = "weighted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +211,22 @@ def _row(name: str, scores: Scores) -> Document:
     """The default on the test set beside its members, its false alarms, and the cascade."""
     weights = _weights(scores, _DEFAULT)
     tails = [fit_tail(each) for each in scores.good]
-    good, bad = (combined(tails, raw, weights, _DEFAULT) for raw in (scores.test_good, scores.test_defective))
     members = dict(zip(scores.names, map(_auroc, scores.test_good, scores.test_defective), strict=True))
     return {
         "name": name,
         "n_joint": scores.good.shape[1],
         "members": {member: round(value, 4) for member, value in members.items()},
-        "fused": round(_auroc(good, bad), 4),
+        "fused": {rule: round(_on_test(scores, tails, rule), 4) for rule in _RULES},
         "false_alarms": [_false_alarms(scores.good, weights, target) for target in TARGETS],
         "cascade": _cascade(scores, tails, weights),
     }
+
+
+def _on_test(scores: Scores, tails: list[Tail], rule: str) -> float:
+    """Image AUROC on the test set: shown for every rule, decides nothing."""
+    weights = _weights(scores, rule)
+    good, bad = (combined(tails, raw, weights, rule) for raw in (scores.test_good, scores.test_defective))
+    return _auroc(good, bad)
 
 
 def _false_alarms(good: F64, weights: tuple[float, ...], target: float) -> Document:
@@ -268,12 +274,13 @@ def table(document: Document) -> str:
         against = "" if low is None else f"{low:+.3f} to {high:+.3f}"
         rule = f"{trial['rule']}{' (default)' if trial['rule'] == document['default'] else ''}"
         lines.append(f"| {' + '.join(trial['members'])} | {rule} | {trial['mean']:.4f} | {against} | {values} |")
-    heads = ("data", *document["members"], "fused", f"false alarms at {_targets(document)}", "held out")
+    heads = ("data", *document["members"], *_RULES, f"false alarms at {_targets(document)}", "held out")
     lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in document["data"]:
         alone = " | ".join(f"{row['members'][name]:.3f}" for name in document["members"])
         rates = ", ".join(f"{100 * f['rate']:.1f} %{'' if f['held'] else ' (!)'}" for f in row["false_alarms"])
-        lines.append(f"| {row['name']} | {alone} | {row['fused']:.3f} | {rates} | {row['n_joint']} |")
+        fused = " | ".join(f"{row['fused'][rule]:.3f}" for rule in _RULES)
+        lines.append(f"| {row['name']} | {alone} | {fused} | {rates} | {row['n_joint']} |")
     lines += ["", *_cascade_table(document)]
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
@@ -28,7 +28,9 @@ from engine.contract import (
     Precision,
 )
 from engine.errors import BundleError
-from engine.sheet import Sheet
+
+if TYPE_CHECKING:
+    from engine.sheet import Sheet
 
 _CHUNK_BYTES = 1 << 20
 T = TypeVar("T")
@@ -50,6 +52,8 @@ class Bundle:
     @property
     def sheet(self) -> Sheet:
         """The sizes at which it looks at a picture."""
+        from engine.sheet import Sheet  # brings OpenCV, which machines that only read bundles need not have
+
         if self.members:
             return Sheet(tuple(dict.fromkeys(size for each in self.members.values() for size in each.sheet.sizes)))
         return Sheet(((self.manifest.input.height, self.manifest.input.width),))

@@ -145,6 +145,12 @@ class Calibration(Struct, frozen=True):
     pixel_estimate: Estimate
     review: float | None = None
 
+    @property
+    def not_good_from(self) -> float:
+        """The raw image score from which a picture is not good: the lower one of the two thresholds."""
+        reject = self.image.threshold
+        return reject if self.review is None else min(reject, self.review)
+
 
 class File(Struct, frozen=True):
     """A file of the bundle: `path` relative to its folder."""

@@ -84,12 +84,6 @@ def verdict(raw_score: float, label: bool, calibration: Calibration) -> Verdict:
     return "good"
 
 
-def not_good_from(calibration: Calibration) -> float:
-    """The raw image score from which a picture is not good: the lower one of the two thresholds."""
-    reject = calibration.image.threshold
-    return reject if calibration.review is None else min(reject, calibration.review)
-
-
 def with_thresholds(calibration: Calibration, review: float | None, reject: float | None) -> Calibration:
     """Other thresholds than the calibrated ones, both given as scores on its scale; None leaves one as it is.
 

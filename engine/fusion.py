@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract import Rule
+from engine.types import F32
 
 Real = TypeVar("Real", np.float32, np.float64)
 
@@ -31,3 +32,14 @@ def fuse(surprises: Sequence[npt.NDArray[Real]], weights: Sequence[float], rule:
     for each, weight in zip(surprises[1:], weights[1:], strict=True):
         fused += each * each.dtype.type(weight / total)
     return fused
+
+
+def resized(maps: F32, size: tuple[int, int]) -> F32:
+    """(N, H, W) -> (N, height, width), bilinear."""
+    height, width = size
+    if maps.shape[1:] == size:
+        return maps
+    import cv2  # only here: what measures networks alone does without it
+
+    each = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
+    return np.asarray(each, np.float32).reshape(-1, height, width)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -50,15 +49,6 @@ def _strip_px(height: int, per_row: int) -> int:
     """
     fitting = [rows for rows in range(1, height + 1) if height % rows == 0 and rows * per_row <= _BLAS_ALONE]
     return max(fitting, default=1)
-
-
-def resized(maps: F32, size: tuple[int, int]) -> F32:
-    """(N, H, W) -> (N, height, width), bilinear."""
-    height, width = size
-    if maps.shape[1:] == size:
-        return maps
-    each = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
-    return np.asarray(each, np.float32).reshape(-1, height, width)
 
 
 def operator(cells: int, pixels: int, sigma_px: float) -> F64:

@@ -8,7 +8,6 @@ from engine.decide import (
     calibrated_score,
     decide,
     mask_of,
-    not_good_from,
     pixel_scores,
     quantised,
     regions_of,
@@ -150,8 +149,8 @@ def test_thresholds_can_be_moved_without_retraining(calibration):
         assert verdict(at, label, moved) == expected
     assert calibrated_score(calibration.image.raw(0.7), moved) == pytest.approx(0.5)
     assert moved.pixel == calibration.pixel
-    assert not_good_from(moved) == pytest.approx(calibration.image.raw(0.4))
+    assert moved.not_good_from == pytest.approx(calibration.image.raw(0.4))
     assert with_thresholds(calibration, None, None) == calibration
-    assert not_good_from(calibration) == calibration.image.threshold
+    assert calibration.not_good_from == calibration.image.threshold
     with pytest.raises(ValueError, match=r"below the reject threshold 0\.3, got 0\.4"):
         with_thresholds(calibration, review=0.4, reject=0.3)

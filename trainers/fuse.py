@@ -2,14 +2,14 @@
 
 What the members say of good pictures comes from their records (`trainers.record`, `trainers.joint`). What they say of
 defects is measured as they are served: on held-out pictures with a synthetic defect each, and on the dataset's own
-defective pictures where it has any. Defects decide nothing; they show what the cascade would miss.
+defective pictures where it has any. The synthetic ones give the members' weights (`trainers.weights`): the best rule by
+a criterion without test labels (docs/results.md). Labelled ones decide nothing; they show what the cascade would miss.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -26,19 +26,18 @@ from engine import bundle as bundles
 from engine.bundle import Bundle
 from engine.cascade import DEFAULT_BOUND, KINDS, Limit, Outcome, Pairs, exit_limit, outcome
 from engine.contract import MANIFEST_NAME, Calibration, Ensemble, Input, Manifest, Member, Precision, Rule
-from engine.decide import not_good_from
-from engine.errors import DataError, UsageError
 from engine.fusion import fuse as fuse_scores
 from engine.serving.base import RawBatch
-from engine.types import U8
+from engine.types import F64, U8
 from trainers import manifest as manifests
-from trainers import record
+from trainers import membership, record
 from trainers.base import DEFAULT_TARGET_FPR, TrainReport
 from trainers.calibrate import level_of
 from trainers.data import Dataset, Pictures, TrainingSet, check_training, read_dataset
 from trainers.joint import Fused, How, Joint, Scales, fuse_jointly, join
 from trainers.progress import Progress
 from trainers.synthetic import DEFECTS, with_defect
+from trainers.weights import weights
 
 METHOD = "ensemble"
 DEFECT_SHARE = 0.01  # of the frames, for the mean cost that is reported
@@ -54,8 +53,8 @@ OpenMember = Callable[[Bundle, Precision], AbstractContextManager[Predict]]
 class FuseOptions:
     """What `engine fuse` was asked for; `data` is the folder that all `members` were trained on.
 
-    `weights` of the mean, one a member; None: equal ones. `review_fpr` sets the second, lower threshold by the share of
-    good pictures that may reach it; None: there is none.
+    `weights` of the mean, one a member; None: by how well each finds synthetic defects. `review_fpr` sets the second,
+    lower threshold by the share of good pictures that may reach it; None: there is none.
     """
 
     members: tuple[Path, ...]
@@ -69,11 +68,14 @@ class FuseOptions:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A member to be: its name in the ensemble, its bundle, its weight, what runs it and what a picture costs."""
+    """A member to be: its name in the ensemble, its bundle, what runs it and what a picture costs.
+
+    `weight` is the one asked for, None: to be found.
+    """
 
     name: str
     bundle: Bundle
-    weight: float
+    weight: float | None
     predict: Predict
     cost_ms: float
 
@@ -86,13 +88,15 @@ def fuse(options: FuseOptions, open_member: OpenMember, progress: Progress) -> T
     """
     started_s = time.perf_counter()
     members = [bundles.read(path) for path in options.members]
-    weights = _checked(options, members)
+    names = membership.names(members)
+    membership.check(members, options.weights)
     dataset = read_dataset(options.data)
     data = check_training(dataset)
-    _check_pictures(options, members, data)
-    precisions = [p for p in members[0].precisions if all(p in member.precisions for member in members)]
+    membership.check_pictures(members, options.data, data)
+    precisions = membership.precisions(members)
     with bundles.writing(options.out) as folder:
-        named = list(zip(_names(members), members, weights, strict=True))
+        asked = options.weights or (None,) * len(members)
+        named = list(zip(names, members, asked, strict=True))
         for name, member, _ in named:
             shutil.copytree(member.path, folder / "members" / name)
         found = {}
@@ -127,21 +131,27 @@ class _Fusing:
         """Write the frames' file; the ensemble and what was measured."""
         records = [record.read(model.bundle, self.precision) for model in self.models]
         joint = join([model.name for model in self.models], records)
-        how = How(self.options.rule, tuple(model.weight for model in self.models), _largest(self.models))
+        synthetic = self._synthetic(joint)
+        how = How(self.options.rule, self._weights(synthetic), _largest(self.models))
         folds = max(model.bundle.calibration(self.precision).image_estimate.folds for model in self.models)
         fused = fuse_jointly(joint, how, folds, self.options.target_fpr)
         calibration = self._with_review(fused)
-        pairs = {"good": fused.good, **self._defects(joint, fused.scales, how)}
+        copies = synthetic.copies.reshape(len(self.models), -1)
+        pairs = {
+            "good": fused.good,
+            "synthetic": _pairs(copies, fused.scales, how),
+            "labelled": _pairs(self._labelled(), fused.scales, how),
+        }
         path = folder / f"frames.{self.precision}.safetensors"
         save_file({f"{k}.{f}": getattr(pairs[k], f) for k in KINDS for f in ("first", "fused")}, path)
-        members = [self._member(folder, i, fused.scales) for i in range(len(self.models))]
+        members = [self._member(folder, i, fused.scales, how) for i in range(len(self.models))]
         ensemble = Ensemble(tuple(members), how.rule, calibration, bundles.describe(path, folder))
         return ensemble, _measured(pairs, calibration, [model.cost_ms for model in self.models])
 
-    def _member(self, folder: Path, i: int, scales: Scales) -> Member:
+    def _member(self, folder: Path, i: int, scales: Scales, how: How) -> Member:
         model = self.models[i]
         manifest = bundles.describe(folder / "members" / model.name / MANIFEST_NAME, folder)
-        return Member(model.name, manifest, scales.image[i], scales.pixel[i], model.weight, model.cost_ms)
+        return Member(model.name, manifest, scales.image[i], scales.pixel[i], how.weights[i], model.cost_ms)
 
     def _with_review(self, fused: Fused) -> Calibration:
         rate = self.options.review_fpr
@@ -150,73 +160,55 @@ class _Fusing:
         level = level_of(fused.good.fused, rate, fused.calibration.image_estimate.folds)[0]
         return msgspec.structs.replace(fused.calibration, review=float(np.nextafter(level, np.inf)))
 
-    def _defects(self, joint: Joint, scales: Scales, how: How) -> dict[str, Pairs]:
-        """Synthetic and labelled defects as the members see them now."""
+    def _synthetic(self, joint: Joint) -> Synthetic:
+        """Some of the held-out pictures as the members see them now, and with each kind of defect."""
         place = {content: i for i, content in enumerate(self.data.contents)}
-        rows = np.array([place[content] for content in joint.contents])
-        held_out = self.data.pictures.subset(_spread(rows, _SYNTHETIC))
-        defective = [item for item in self.dataset.test if item.defect is not None]
-        labelled = Pictures([defective[i] for i in _spread(np.arange(len(defective)), _LABELLED)])
-        good = (held_out[i] for i in range(len(held_out)))
+        chosen = _spread(np.arange(len(joint)), _SYNTHETIC)
+        pictures = self.data.pictures.subset([place[joint.contents[i]] for i in chosen])
         generator = torch.Generator().manual_seed(0)
-        made = (with_defect(image[None], kind, generator)[0] for image in good for kind in DEFECTS)
-        return {
-            "synthetic": self._judged("synthetic defects", made, len(held_out) * len(DEFECTS), scales, how),
-            "labelled": self._judged(
-                "labelled defects", (labelled[i] for i in range(len(labelled))), len(labelled), scales, how
-            ),
-        }
+        images = (
+            image
+            for original in (pictures[i] for i in range(len(pictures)))
+            for image in (original, *(with_defect(original[None], kind, generator)[0] for kind in DEFECTS))
+        )
+        each = 1 + len(DEFECTS)
+        scores = self._scores("synthetic defects", images, each * len(pictures)).reshape(len(self.models), -1, each)
+        return Synthetic(joint.scores[:, chosen], scores[:, :, 0], scores[:, :, 1:])
 
-    def _judged(self, what: str, images: Iterator[U8], n: int, scales: Scales, how: How) -> Pairs:
-        first, fused = np.zeros(n), np.zeros(n)
+    def _weights(self, found: Synthetic) -> tuple[float, ...]:
+        asked = [model.weight for model in self.models if model.weight is not None]
+        return tuple(asked) or weights(found.held_out, found.originals, found.copies)
+
+    def _labelled(self) -> F64:
+        """(M, n) raw scores of the dataset's defective pictures."""
+        defective = [item for item in self.dataset.test if item.defect is not None]
+        pictures = Pictures([defective[i] for i in _spread(np.arange(len(defective)), _LABELLED)])
+        return self._scores("labelled defects", (pictures[i] for i in range(len(pictures))), len(pictures))
+
+    def _scores(self, what: str, images: Iterator[U8], n: int) -> F64:
+        """(M, n) raw scores of pictures as they are served."""
+        scores = np.zeros((len(self.models), n))
         with self.progress.task(f"{self.precision}: {what}", n) as task:
             for i, image in enumerate(images):
-                raw = [model.predict(model.bundle.sheet.fit(image)[None]).scores for model in self.models]
-                surprises = [tail.of(score) for tail, score in zip(scales.image, raw, strict=True)]
-                first[i] = surprises[0][0]
-                fused[i] = fuse_scores(surprises, how.weights, how.rule)[0]
+                for m, model in enumerate(self.models):
+                    scores[m, i] = model.predict(model.bundle.sheet.fit(image)[None]).scores[0]
                 task.advance()
-        return Pairs(first, fused)
+        return scores
 
 
-def _checked(options: FuseOptions, members: Sequence[Bundle]) -> tuple[float, ...]:
-    """The weights; raises UsageError where the bundles cannot be members of one ensemble."""
-    if len(members) < 2:
-        raise UsageError(f"engine fuse: expected at least two bundles, got {len(members)}")
-    for member in members:
-        if member.members:
-            raise UsageError(f"{member.path}: is an ensemble itself; name its members, in {member.path}/members")
-    twice = [name for name, count in Counter(_names(members)).items() if count > 1]
-    if twice:
-        raise UsageError(
-            f"engine fuse: two members would be named {twice[0]!r}; train one of them again under another --out, "
-            f"because members of one method go by their bundles' names"
-        )
-    if not set.intersection(*(set(member.precisions) for member in members)):
-        have = ", ".join(f"{member.path}: {' '.join(member.precisions)}" for member in members)
-        raise UsageError(f"engine fuse: the bundles have no precision in common ({have})")
-    weights = options.weights or (1.0,) * len(members)
-    if len(weights) != len(members) or min(weights) <= 0:
-        raise UsageError(f"engine fuse: expected {len(members)} positive weights, got {weights}")
-    return weights
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """Raw scores of k pictures, see `trainers.weights`: (M, k), (M, k) and (M, k, kinds of defect)."""
+
+    held_out: F64
+    originals: F64
+    copies: F64
 
 
-def _names(members: Sequence[Bundle]) -> list[str]:
-    """Of the members: the method, or where several are of one method the bundle's name."""
-    methods = Counter(member.manifest.method for member in members)
-    manifests = [member.manifest for member in members]
-    return [m.method if methods[m.method] == 1 else m.name for m in manifests]
-
-
-def _check_pictures(options: FuseOptions, members: Sequence[Bundle], data: TrainingSet) -> None:
-    for member in members:
-        trained_on = member.manifest.training
-        if trained_on.sha256 != data.record.sha256:
-            raise DataError(
-                f"{member.path}: was trained on other pictures ({trained_on.n_good} good ones at {trained_on.path}) "
-                f"than {options.data} holds ({data.record.n_good}); give the folder that all members were trained on, "
-                f"or train this one on it"
-            )
+def _pairs(raw: F64, scales: Scales, how: How) -> Pairs:
+    """(M, n) raw scores -> the first member's surprise and the fused one."""
+    surprises = [tail.of(scores) for tail, scores in zip(scales.image, raw, strict=True)]
+    return Pairs(surprises[0], fuse_scores(surprises, how.weights, how.rule))
 
 
 def _cost_ms(predict: Predict, member: Bundle) -> float:
@@ -244,7 +236,7 @@ def _measured(
     pairs: dict[str, Pairs], calibration: Calibration, costs_ms: Sequence[float]
 ) -> dict[str, float | int | str | None]:
     """The cascade at its default bound: what it costs and what it changes, on every kind of frame."""
-    level = not_good_from(calibration)
+    level = calibration.not_good_from
     limit: Limit = exit_limit(pairs["good"], level, DEFAULT_BOUND)
     shares: dict[str, Outcome] = {kind: outcome(pairs[kind], limit, level) for kind in KINDS}
     escalated = (1 - DEFECT_SHARE) * (1 - shares["good"].exits) + DEFECT_SHARE * (1 - shares["synthetic"].exits)
@@ -284,7 +276,7 @@ def _manifest(
         smoothing_sigma_px=0.0,
         executables={},
         training=data.record,
-        settings={"rule": options.rule, "members": ",".join(sorted(_names(members)))},
+        settings={"rule": options.rule, "members": ",".join(sorted(membership.names(members)))},
         report=next(iter(found.values()))[1],
         versions=manifests.versions(),
         ensembles=ensembles,

@@ -21,8 +21,7 @@ import numpy.typing as npt
 from engine.cascade import Pairs
 from engine.contract import Calibration, Rule, Tail
 from engine.errors import DataError
-from engine.fusion import fuse
-from engine.maps import resized
+from engine.fusion import fuse, resized
 from engine.types import F32, F64
 from trainers.calibrate import PixelScores, calibrate
 from trainers.data import blocks

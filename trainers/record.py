@@ -53,12 +53,9 @@ def write(folder: Path, precision: Precision, held_out: HeldOut, contents: Seque
 
 
 def read(bundle: Bundle, precision: Precision) -> Record:
-    """The record of a bundle; raises BundleError where it has none."""
+    """The record of a bundle that has one; raises BundleError where the file is none."""
     file = bundle.executable(precision).held_out
-    if file is None:
-        raise BundleError(
-            f"{bundle.path}: keeps no held-out scores, it was trained by an older version; train it again"
-        )
+    assert file is not None
     manifest = bundle.manifest
     try:
         found = load_file(bundle.file(file))

@@ -30,7 +30,8 @@ def fuse(
     ] = None,
     rule: Annotated[Rule, typer.Option(help="How members' tail probabilities are combined.")] = "mean",
     weight: Annotated[
-        list[float] | None, typer.Option(help="Of a member in the mean, in the order of the bundles; repeated.")
+        list[float] | None,
+        typer.Option(help="Of a bundle in the mean, in their order; else by synthetic defects."),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from engine.bundle import Bundle
 from engine.cascade import Limit
 from engine.contract import Member, Precision
-from engine.fusion import fuse
-from engine.maps import resized
+from engine.fusion import fuse, resized
 from engine.serving.base import RawBatch, Screening
 from engine.serving.detector import Detector
 from engine.serving.network import Array, Network

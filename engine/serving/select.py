@@ -29,7 +29,6 @@ from engine.bundle import Bundle
 from engine.cascade import DEFAULT_BOUND, exit_limit
 from engine.config import Runtime, Triton
 from engine.contract import Calibration, Precision
-from engine.decide import not_good_from
 from engine.errors import BackendError, UsageError
 from engine.machine import cpu_count, cpu_name, gpu
 from engine.plans import library
@@ -140,7 +139,7 @@ def open_cascade(bundle: Bundle, predictor: Predictor, runtime: Runtime, calibra
         return None
     spec = bundle.ensemble(choose_precision(runtime))
     bound = DEFAULT_BOUND if runtime.cascade == "auto" else runtime.cascade
-    limit = exit_limit(cascade.read(bundle.file(spec.frames))["good"], not_good_from(calibration), bound)
+    limit = exit_limit(cascade.read(bundle.file(spec.frames))["good"], calibration.not_good_from, bound)
     return Cascade(predictor, limit) if np.isfinite(limit.surprise) else None
 
 

@@ -44,6 +44,7 @@ def run(capsys):
     [
         "demo",
         "train",
+        "fuse",
         "eval",
         "explain",
         "protocol",
@@ -181,3 +182,20 @@ def test_serve_says_ready_works_and_stops_cleanly(tiny, tmp_path):
         finally:
             process.kill()
             process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("fuse", "nowhere", "--data", ".", "--out", "o"), "nowhere: no bundle here"),
+        (("train", ".", "--out", "o", "--members", "fyd,ssae"), "options of --method ensemble only"),
+        (("train", ".", "--out", "o", "--method", "ensemble", "--members", "fyd"), "at least two different methods"),
+        (("serve", "--line", "a=b", "--cascade", "on"), "--cascade on: expected off, auto or a bound"),
+    ],
+)
+def test_ensembles_that_cannot_be_are_refused_in_one_line(run, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

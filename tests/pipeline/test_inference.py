@@ -13,7 +13,7 @@ from engine.metrics import Metrics
 from engine.pipeline.health import Health
 from engine.pipeline.inference import Inference
 from engine.pipeline.job import Job
-from engine.serving.base import ConstantPredictor
+from engine.serving.base import ConstantPredictor, Screening
 from engine.types import Delivery
 
 
@@ -89,3 +89,59 @@ def test_a_frame_whose_line_has_another_model_by_now_is_begun_anew(started, wait
     wait_until(lambda: done.anew)
     assert [job.delivery.entry for job in done.anew] == ["1-0"]
     assert not done
+
+
+class Escalating(ConstantPredictor):
+    """A cascade whose first member settles dark frames only; brightness 140 is held up until `gate` opens."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.held_up = threading.Event()
+        self.completed = []
+
+    def screen(self, images):
+        levels = images[:, 0, 0, 0]
+        if (levels == 140).any():
+            self.held_up.set()
+            assert self.gate.wait(10)
+        return Screening(super().predict(images), levels < 100)
+
+    def complete(self, images, first):
+        self.completed.append(sorted(int(level) for level in images[:, 0, 0, 0]))
+        return first
+
+
+def test_what_a_cascade_does_not_settle_waits_for_others_that_may_come(make_watch, wait_until):
+    """While another batch is being screened, though no new frame can come: a batch of two, not two of one."""
+    cascade, done = Escalating(), []
+    inference = Inference(
+        Batcher(2, 60_000),
+        Metrics(),
+        Health(),
+        nothing_more=lambda: True,
+        done=done.extend,
+        outdated=lambda job: False,
+        anew=done.extend,
+    )
+    watch = make_watch(predictor=cascade, cascade=cascade)
+    threads = [threading.Thread(target=inference.loop) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    inference.put(framed(watch, 1, 140))
+    assert cascade.held_up.wait(10)
+    for number, level in ((2, 120), (3, 20)):
+        inference.put(framed(watch, number, level))
+    wait_until(lambda: len(done) == 1)
+    assert cascade.completed == []
+    cascade.gate.set()
+    wait_until(lambda: len(done) == 3)
+    inference.stop()
+    for thread in threads:
+        thread.join(10)
+    assert cascade.completed == [[120, 140]]
+
+
+def framed(watch, number, level):
+    job = Job(Delivery("line1", f"{number}-0", 1, b"", b""), watch, 0.0)
+    job.image = np.full((32, 32, 3), level, np.uint8)
+    return job

@@ -66,13 +66,14 @@ def test_the_ensemble_is_complete_and_says_what_it_does(fused, pair):
         spec = loaded.ensemble(precision)
         costs = [member.cost_ms for member in spec.members]
         assert costs == sorted(costs)
+        assert np.mean([member.weight for member in spec.members]) == pytest.approx(1)
         assert spec.calibration.image_estimate.target_fpr == 0.05
         assert spec.calibration.review < spec.calibration.image.threshold
         frames = read_frames(loaded.file(spec.frames))
         assert {kind: len(frames[kind].first) for kind in KINDS} == {"good": 24, "synthetic": 48, "labelled": 6}
     measured = document["report"]
     assert measured["good_n"] == 24
-    assert 1 <= measured["cascade_mean_cost"] <= measured["full_cost"]
+    assert 1 <= measured["cascade_mean_cost"] <= measured["full_cost"] + 1e-9
 
 
 def test_members_are_copied_whole_and_stand_alone(fused, pair):
@@ -101,6 +102,13 @@ def test_it_is_evaluated_and_judges_like_any_bundle(fused, parts):
     assert all(set(result.scores) == {"lite", "r18"} for result in results)
     assert [result.pred_score for result in results] == pytest.approx([p.pred_score for p in found.pictures])
     assert {r.decision for r, p in zip(results, found.pictures, strict=True) if p.defect} == {"reject"}
+
+
+def test_weights_and_the_maximum_can_be_asked_for(pair, parts, tmp_path):
+    asked = FuseOptions(pair, parts, tmp_path / "both", rule="max", weights=(1.0, 3.0))
+    spec = bundles.read(fuse(asked, OPEN, RecordedProgress()).bundle).ensemble("fp32")
+    assert spec.rule == "max"
+    assert {member.name: member.weight for member in spec.members} == {"lite": 1.0, "r18": 3.0}
 
 
 def test_fusing_again_gives_the_same_model(fused, pair, parts, tmp_path):
