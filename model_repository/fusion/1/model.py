@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.contract import RAW_MAP, RAW_SCORE
-from engine.fusion import fuse
-from engine.maps import resized
+from engine.fusion import fuse, resized
 from engine.triton import served, stub
 
 
