@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from engine.bundle import Bundle
-from engine.config import Backend, Runtime
+from engine.config import Backend, LineRegion, Runtime
 from engine.contract import Precision
-from engine.decide import decide, member_scores
-from engine.errors import DecodeError, UsageError
+from engine.decide import Decision, decide, member_scores
+from engine.errors import ContractError, DecodeError, UsageError
 from engine.images import read_image
+from engine.interest import Drawing, View
 from engine.serving.base import Predictor
 from engine.serving.select import choose_precision, read_and_open
-from engine.types import F32, U8, Result
+from engine.types import U8, Result
 
 Picture = str | os.PathLike[str] | U8
 _BATCH = 8
+_REGIONS = 64  # that are kept drawn
 
 
 class Model:
@@ -32,18 +37,22 @@ class Model:
         self.predictor = predictor
         self.calibration = bundle.calibration(precision)
         self._members = bundle.calibrations(precision)
+        self._drawing = lru_cache(maxsize=_REGIONS)(Drawing)
 
-    def predict(self, images: Picture | Iterable[Picture]) -> list[Result]:
+    def predict(self, images: Picture | Iterable[Picture], region: Mapping[str, Any] | None = None) -> list[Result]:
         """Judge pictures: paths, or uint8 (H, W, 3) RGB arrays; one Result each, in order, map and mask included.
 
-        A single picture may be given without a list. Raises UsageError naming a file that is unreadable or no
-        picture, or an array of another shape or type.
+        A single picture may be given without a list. `region` has the keys of a `[[line.region]]` of `engine.toml`,
+        such as `{"unit": "share", "ignore": [[[0, 0], [1, 0], [1, 0.2], [0, 0.2]]]}`: only this part counts.
+        Raises UsageError naming a file that is unreadable or no picture, an array of another shape or type, or a
+        region that is wrong or not in a picture.
         """
         several = [images] if isinstance(images, str | os.PathLike | np.ndarray) else images
         results: list[Result] = []
         iterator = iter(several)
+        drawing = None if region is None else self._drawing(_region(region))
         while chunk := list(islice(iterator, _BATCH)):
-            results.extend(self._predict_batch(chunk, len(results)))
+            results.extend(self._predict_batch(chunk, len(results), drawing))
         return results
 
     def close(self) -> None:
@@ -56,10 +65,11 @@ class Model:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _predict_batch(self, pictures: Sequence[Picture], first: int) -> Iterator[Result]:
+    def _predict_batch(self, pictures: Sequence[Picture], first: int, drawing: Drawing | None) -> Iterator[Result]:
         sheet = self.bundle.sheet
         started = time.perf_counter()
         arrays = [_array(picture, first + i) for i, picture in enumerate(pictures)]
+        views = [None if drawing is None else _view(drawing, array, first + i) for i, array in enumerate(arrays)]
         batch = np.stack([sheet.fit(array) for array in arrays])
         decoded = time.perf_counter()
         raw = self.predictor.predict(batch)
@@ -69,18 +79,11 @@ class Model:
         for i, picture in enumerate(pictures):
             name = str(first + i) if isinstance(picture, np.ndarray) else os.fspath(picture)
             members = {member: float(scores[i]) for member, scores in raw.members.items()}
-            yield self._result(name, float(raw.scores[i]), members, raw.maps[i], arrays[i].shape[:2], timing)
+            height, width = arrays[i].shape[:2]
+            decision = decide(float(raw.scores[i]), raw.maps[i], self.calibration, (height, width), view=views[i])
+            yield self._result(name, decision, members, timing)
 
-    def _result(
-        self,
-        name: str,
-        raw_score: float,
-        members: dict[str, float],
-        raw_map: F32,
-        size: tuple[int, ...],
-        timing: dict[str, float],
-    ) -> Result:
-        decision = decide(raw_score, raw_map, self.calibration, (size[0], size[1]))
+    def _result(self, name: str, decision: Decision, members: dict[str, float], timing: dict[str, float]) -> Result:
         manifest = self.bundle.manifest
         return Result(
             frame="",
@@ -92,7 +95,7 @@ class Model:
             pred_score=decision.pred_score,
             pred_label=decision.pred_label,
             decision=decision.decision,
-            raw_score=raw_score,
+            raw_score=decision.raw_score,
             scores=member_scores(members, self._members) or {manifest.method: decision.pred_score},
             regions=decision.regions,
             model=manifest.model,
@@ -116,6 +119,20 @@ def load(
     runtime = Runtime(backend=backend, precision=precision, threads=threads)
     bundle, predictor = read_and_open(Path(path), runtime, _BATCH)
     return Model(bundle, predictor, choose_precision(runtime))
+
+
+def _region(region: Mapping[str, Any]) -> LineRegion:
+    try:
+        return msgspec.convert(dict(region), LineRegion)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"region: {error}; docs/operating.md lists its keys") from None
+
+
+def _view(drawing: Drawing, image: U8, index: int) -> View:
+    try:
+        return drawing.view((image.shape[0], image.shape[1]))
+    except ContractError as error:
+        raise UsageError(f"picture {index}: {error}") from None
 
 
 def _array(picture: Picture, index: int) -> U8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from pathlib import Path
@@ -11,12 +12,14 @@ import msgspec
 
 from engine.contract import Name
 from engine.errors import ConfigError
+from engine.polygon import Points, fault
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 Score = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Bound = Annotated[float, msgspec.Meta(gt=0, le=0.5)]
 CascadeSetting = Literal["off", "auto"] | Bound
+Polygon = Annotated[Points, msgspec.Meta(max_length=1000)]
 When = Literal["always", "anomalous", "never"]
 Backend = Literal["auto", "onnx", "openvino", "tensorrt", "triton"]
 
@@ -34,16 +37,47 @@ class Redis(Section, frozen=True):
     password_file: str | None = None
 
 
+class LineRegion(Section, frozen=True):
+    """The part of a camera's pictures that counts; without `camera`, of every camera that has no region of its own.
+
+    A pixel counts where it lies in any `include` polygon (in none: everywhere), in no `ignore` polygon, and where
+    `mask`, a picture that is stretched to the frame's size, is white. Polygons are (x, y) corners, in pixels of the
+    frame or as shares of its width and height.
+    """
+
+    camera: Name | None = None
+    unit: Literal["px", "share"] = "px"
+    include: tuple[Polygon, ...] = ()
+    ignore: tuple[Polygon, ...] = ()
+    mask: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.include or self.ignore or self.mask):
+            raise ValueError("expected `include`, `ignore` or `mask`")
+        most = 1.0 if self.unit == "share" else math.inf
+        for key, polygons in (("include", self.include), ("ignore", self.ignore)):
+            for i, points in enumerate(polygons):
+                if (wrong := fault(points, most)) is not None:
+                    raise ValueError(f"{key}[{i}]: {wrong}")
+
+
 class Line(Section, frozen=True):
     """One line of cameras and the bundle that watches it.
 
-    `review` and `reject` take the place of the bundle's thresholds; they are scores on its calibrated scale.
+    `review` and `reject` take the place of the bundle's thresholds; they are scores on its calibrated scale. `region`
+    holds the parts of the cameras' pictures that count, one of each camera at most.
     """
 
     name: Name
     bundle: str
     review: Score | None = None
     reject: Score | None = None
+    region: tuple[LineRegion, ...] = ()
+
+    def __post_init__(self) -> None:
+        cameras = [region.camera for region in self.region]
+        if doubled := [camera for camera in cameras if cameras.count(camera) > 1]:
+            raise ValueError(f"region: {doubled[0] or 'the one without a camera'} stands twice; put polygons into one")
 
 
 class Batch(Section, frozen=True):
@@ -118,7 +152,7 @@ class Config(Section, frozen=True):
 
 
 def load(path: str | Path) -> Config:
-    """Read `engine.toml`; relative bundle paths count from the file's folder.
+    """Read `engine.toml`; relative paths of bundles and masks count from the file's folder.
 
     Raises ConfigError with the file, the key's path, what was expected and what was found.
     """
@@ -137,7 +171,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def parse(document: dict[str, Any], *, where: Path) -> Config:
-    """Check a parsed document; `where` names it in errors and anchors relative bundle paths."""
+    """Check a parsed document; `where` names it in errors and anchors relative paths of bundles and masks."""
     try:
         config = msgspec.convert(document, Config)
     except msgspec.ValidationError as error:
@@ -146,8 +180,16 @@ def parse(document: dict[str, Any], *, where: Path) -> Config:
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{where}: line names must differ, but {', '.join(doubled)} stands twice")
     base = where.parent
-    lines = tuple(msgspec.structs.replace(line, bundle=os.path.join(base, line.bundle)) for line in config.line)
-    return msgspec.structs.replace(config, line=lines)
+    return msgspec.structs.replace(config, line=tuple(_anchored(line, base) for line in config.line))
+
+
+def _anchored(line: Line, base: Path) -> Line:
+    """With its relative paths counted from a folder."""
+    regions = tuple(
+        region if region.mask is None else msgspec.structs.replace(region, mask=os.path.join(base, region.mask))
+        for region in line.region
+    )
+    return msgspec.structs.replace(line, bundle=os.path.join(base, line.bundle), region=regions)
 
 
 def cascade_setting(text: str) -> CascadeSetting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from engine.config import When
 from engine.contract import Calibration, Scale
+from engine.interest import View
 from engine.types import F32, U8, Region, Verdict
 
 MAX_REGIONS = 32
@@ -23,8 +25,10 @@ class Decision:
     """What a result says of a frame; see the wire contract for the fields.
 
     `anomaly_map` is (H, W) uint16 and `pred_mask` (H, W) uint8 0/255 of the frame's size, None where not wanted.
+    `raw_score` is that of the part of the picture that counts.
     """
 
+    raw_score: float
     pred_score: float
     pred_label: bool
     decision: Verdict
@@ -40,22 +44,26 @@ def decide(
     frame_size: tuple[int, int],
     want_map: When = "always",
     want_mask: When = "always",
+    view: View | None = None,
 ) -> Decision:
     """Judge one picture.
 
     `raw_map` is (H, W) at the bundle's input size; `frame_size` (height, width) is the frame's own, which the map, the
-    mask and the regions take.
+    mask and the regions take. With a `view` only that part of the picture counts: map and mask are 0 outside it.
     """
+    if view is not None:
+        raw_score = narrowed(raw_score, raw_map, view, calibration)
     pred_score = calibrated_score(raw_score, calibration)
     label = pred_score >= 0.5
     give_map = wanted(want_map, label)
     give_mask = wanted(want_mask, label)
     if not give_map and raw_map.max() < calibration.pixel.threshold:  # nothing can reach the mask: skip the work
         mask = np.zeros(frame_size, np.uint8) if give_mask else None
-        return Decision(pred_score, label, verdict(raw_score, label, calibration), (), None, mask)
-    scores = pixel_scores(raw_map, calibration, frame_size)
+        return Decision(raw_score, pred_score, label, verdict(raw_score, label, calibration), (), None, mask)
+    scores = pixel_scores(raw_map, calibration, frame_size, view)
     mask = mask_of(scores)
     return Decision(
+        raw_score=raw_score,
         pred_score=pred_score,
         pred_label=label,
         decision=verdict(raw_score, label, calibration),
@@ -63,6 +71,21 @@ def decide(
         anomaly_map=quantised(scores) if give_map else None,
         pred_mask=mask if give_mask else None,
     )
+
+
+def narrowed(raw_score: float, raw_map: F32, view: View, calibration: Calibration) -> float:
+    """The raw score of the part of a picture that counts, never more than that of the whole.
+
+    Where the score is the map's maximum (which is told as `trainers.calibrate` tells it) it is the maximum inside the
+    view. A score of the network's own, or of an ensemble, cannot be had of a part: it counts as far as the map inside
+    the view bears it out. Of score and peak, each on its calibrated scale, the lower one is taken, so such a picture is
+    rejected only where its mask, too, shows something inside the view.
+    """
+    peak = view.peak(raw_map)
+    if math.isclose(raw_score, float(raw_map.max()), rel_tol=1e-4):
+        return min(raw_score, peak)
+    image, pixel = calibration.image, calibration.pixel
+    return min(raw_score, image.threshold + image.width * (peak - pixel.threshold) / pixel.width)
 
 
 def calibrated_score(raw_score: float, calibration: Calibration) -> float:
@@ -104,13 +127,15 @@ def wanted(when: When, label: bool) -> bool:
     return when == "always" or (when == "anomalous" and label)
 
 
-def pixel_scores(raw_map: F32, calibration: Calibration, frame_size: tuple[int, int]) -> F32:
-    """(H, W) raw map -> (height, width) calibrated pixel scores, bilinearly resized to the frame."""
+def pixel_scores(raw_map: F32, calibration: Calibration, frame_size: tuple[int, int], view: View | None = None) -> F32:
+    """(H, W) raw map -> (height, width) calibrated pixel scores, bilinear to the frame's size; 0 outside the view."""
     scores = calibration.pixel.calibrated(raw_map)
     height, width = frame_size
-    if scores.shape == frame_size:
-        return scores
-    return np.asarray(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    if scores.shape != frame_size:
+        scores = np.asarray(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    if view is not None:
+        np.copyto(scores, 0, where=view.outside)
+    return scores
 
 
 def quantised(scores: F32) -> npt.NDArray[np.uint16]:

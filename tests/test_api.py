@@ -80,3 +80,18 @@ def test_a_file_that_is_no_picture_is_refused_by_name(model, tmp_path):
         model.predict(tmp_path / "text.png")
     with pytest.raises(UsageError, match=r"none\.png cannot be read"):
         model.predict(str(tmp_path / "none.png"))
+
+
+def test_only_a_region_counts(model):
+    image = picture(side=96, spot=np.s_[24:48, 60:84])
+    left = {"unit": "share", "include": [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]}
+    whole, seen = (model.predict(image, region=region)[0] for region in (None, left))
+    assert (whole.decision, seen.decision, seen.regions) == ("reject", "good", ())
+    assert seen.raw_score < whole.raw_score
+    np.testing.assert_array_equal(seen.anomaly_map[:, :48], whole.anomaly_map[:, :48])
+    assert not seen.anomaly_map[:, 48:].any()
+    assert seen.scores == {"fyd": seen.pred_score}
+    with pytest.raises(UsageError, match=r"region: .*unknown field `polygon`"):
+        model.predict(image, region={"polygon": []})
+    with pytest.raises(UsageError, match=r"picture 0: picture: 96 x 96 px, but a polygon .* reaches to x = 200"):
+        model.predict(image, region={"include": [[[0, 0], [200, 0], [200, 50]]]})

@@ -55,6 +55,16 @@ def test_an_absolute_bundle_path_stays(tmp_path):
         ('[[line]]\nname = "a/b"\nbundle = "x"\n', "line[1].name"),
         ('[[line]]\nname = "a"\n', "bundle"),
         ("[batch\n", "not valid TOML"),
+        ('[[line.region]]\ncamera = "a"\n', "line[0].region[0]: expected `include`, `ignore` or `mask`"),
+        ('[[line.region]]\nmaks = "a.png"\n', "line[0].region[0]"),
+        ("[[line.region]]\ninclude = [[[0, 0], [9, 0]]]\n", "include[0]: expected at least 3 points, got 2"),
+        (
+            "[[line.region]]\nignore = [[[0, 0], [9, 9], [9, 0], [0, 9]]]\n",
+            "region[0]: ignore[0]: the edges from point 0",
+        ),
+        ('[[line.region]]\nunit = "share"\ninclude = [[[0, 0], [2, 0], [1, 1]]]\n', "points in 0..1, got [2, 0]"),
+        ("[[line.region]]\ninclude = [[[0, 0], [nan, 0], [1, 1]]]\n", "got [nan, 0]"),
+        (2 * '[[line.region]]\ncamera = "a"\nmask = "m"\n', "line[0]: region: a stands twice"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_the_key(tmp_path, extra, said):
@@ -91,3 +101,17 @@ def test_a_cascade_that_is_none_is_refused(text):
     assert config.cascade_setting("0.01") == 0.01
     with pytest.raises(ConfigError, match="expected off, auto or a bound"):
         config.cascade_setting(text)
+
+
+def test_regions_of_a_line_and_its_cameras(tmp_path):
+    regions = """
+[[line.region]]
+mask = "masks/all.png"
+[[line.region]]
+camera = "cam1"
+unit = "share"
+include = [[[0, 0], [0.5, 0], [0.5, 1.0]], [[0.5, 0], [1, 0], [1, 1]]]
+"""
+    whole, own = config.load(write(tmp_path, MINIMAL + regions)).line[0].region
+    assert whole == config.LineRegion(mask=str(tmp_path / "masks/all.png"))
+    assert (own.camera, own.unit, own.mask, own.include[0]) == ("cam1", "share", None, ((0, 0), (0.5, 0), (0.5, 1)))

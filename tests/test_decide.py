@@ -14,6 +14,7 @@ from engine.decide import (
     verdict,
     with_thresholds,
 )
+from engine.interest import View
 
 ESTIMATE = Estimate(
     target_fpr=0.01, how="k-fold", guarantee=False, n_images=200, folds=10, interval=(0.0, 0.03), note="a test"
@@ -154,3 +155,45 @@ def test_thresholds_can_be_moved_without_retraining(calibration):
     assert calibration.not_good_from == calibration.image.threshold
     with pytest.raises(ValueError, match=r"below the reject threshold 0\.3, got 0\.4"):
         with_thresholds(calibration, review=0.4, reject=0.3)
+
+
+def half(size=(64, 64)):
+    """The left half of pictures counts."""
+    pixels = np.zeros(size, bool)
+    pixels[:, : size[1] // 2] = True
+    return View(pixels)
+
+
+def test_only_the_view_counts_where_the_score_is_the_maximum():
+    raw = spotted((10, 10, 4, 9.5), (30, 50, 6, 30.0))
+    whole = decide(30.0, raw, calibration(), (64, 64))
+    seen = decide(30.0, raw, calibration(), (64, 64), view=half())
+    assert (whole.decision, seen.decision, seen.raw_score) == ("reject", "good", 9.5)
+    assert [region.bbox for region in seen.regions] == [(10, 10, 4, 4)]
+    np.testing.assert_array_equal(seen.anomaly_map[:, :32], whole.anomaly_map[:, :32])
+    assert not seen.anomaly_map[:, 32:].any()
+    np.testing.assert_array_equal(seen.pred_mask == 255, seen.anomaly_map >= 32768)
+
+
+def test_a_view_never_raises_a_score_and_all_of_the_picture_changes_none():
+    random = np.random.default_rng(5)
+    for _ in range(50):
+        raw = random.normal(8, 2, (16, 16)).astype(np.float32)
+        view = View(random.random((40, 40)) < random.random())
+        for score in (float(raw.max()), float(random.normal(10, 3))):
+            seen = decide(score, raw, calibration(), (40, 40), view=view).raw_score
+            assert seen <= score
+        assert decide(float(raw.max()), raw, calibration(), (40, 40), view=View(np.ones((40, 40), bool))).raw_score == (
+            raw.max()
+        )
+
+
+def test_a_score_of_its_own_counts_as_far_as_the_mask_bears_it_out():
+    """The lower of score and peak on their calibrated scales; 20 is no map's maximum here."""
+    for peak, decision in ((7.9, "good"), (8.1, "reject")):
+        raw = spotted((10, 10, 4, peak), (30, 50, 6, 30.0))
+        seen = decide(20.0, raw, calibration(), (64, 64), view=half())
+        assert seen.decision == decision
+        assert seen.pred_score == pytest.approx(calibration().pixel.calibrated(np.float64(np.float32(peak))), rel=1e-6)
+        assert bool(seen.regions) == (decision == "reject")
+    assert decide(5.0, spotted((10, 10, 4, 30.0)), calibration(), (64, 64), view=half()).raw_score == 5.0

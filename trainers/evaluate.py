@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract import Calibration
-from engine.decide import calibrated_score, pixel_scores, quantised
-from engine.errors import DataError
+from engine.decide import calibrated_score, narrowed, pixel_scores, quantised
+from engine.errors import ContractError, DataError
+from engine.interest import View
 from engine.serving.base import RawBatch
 from engine.sheet import Sheet
 from engine.types import F64, U8
@@ -23,11 +24,15 @@ Number = float | int | None
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A detector with its calibration: `predict` takes N sheets of pictures, see `engine.serving.base`."""
+    """A detector with its calibration: `predict` takes N sheets of pictures, see `engine.serving.base`.
+
+    `view` gives what counts of a picture of a (height, width) px, see `engine.interest`; None: all of it.
+    """
 
     predict: Callable[[U8], RawBatch]
     sheet: Sheet
     calibration: Calibration
+    view: Callable[[tuple[int, int]], View | None] = lambda size: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ def evaluate(judge: Judge, dataset: Dataset, progress: Progress) -> Evaluation:
 def look(judge: Judge, items: Sequence[Item], batch: int = 8) -> Iterator[Sight]:
     """Read and judge pictures in order, `batch` at a time.
 
-    Raises DataError naming a file that cannot be read.
+    Raises DataError naming a file that cannot be read, or that the region of interest is not in.
     """
     files = Pictures(items)
     for start in range(0, len(items), batch):
@@ -159,12 +164,22 @@ def look(judge: Judge, items: Sequence[Item], batch: int = 8) -> Iterator[Sight]
         for i, image in enumerate(images):
             item, score = items[start + i], float(raw.scores[i])
             height, width = image.shape[:2]
+            view = _view(judge, item, (height, width))
+            if view is not None:
+                score = narrowed(score, raw.maps[i], view, judge.calibration)
             yield Sight(
                 judged=Judged(item, score, calibrated_score(score, judge.calibration)),
                 image=image,
-                values=quantised(pixel_scores(raw.maps[i], judge.calibration, (height, width))),
+                values=quantised(pixel_scores(raw.maps[i], judge.calibration, (height, width), view)),
                 mask=None if item.mask is None else read_mask(item.mask, height, width),
             )
+
+
+def _view(judge: Judge, item: Item, size: tuple[int, int]) -> View | None:
+    try:
+        return judge.view(size)
+    except ContractError as error:
+        raise DataError(f"{item.name}: {error}") from None
 
 
 def _summary(pictures: list[Judged], meters: dict[str | None, PixelMeter], target_fpr: float) -> Evaluation:

@@ -8,10 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from engine import config as configs
 from engine.cli import console
 from engine.cli.lazy import training
-from engine.config import Backend, Runtime
+from engine.config import Backend, Line, Runtime
 from engine.contract import Precision
+from engine.errors import UsageError
+from engine.interest import Interest
+from engine.pipeline.lines import thresholds
 from engine.serving.select import choose_precision, read_and_open
 
 _BATCH = 8
@@ -25,15 +29,27 @@ def evaluate(
     backend: Annotated[Backend, typer.Option(help="What runs the model.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Which executable of the bundle.")] = "fp32",
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    config: Annotated[Path | None, typer.Option(help="engine.toml: judge as its line does.")] = None,
+    line: Annotated[str | None, typer.Option(help="Which line of it; may be left out where there is one.")] = None,
+    camera: Annotated[str | None, typer.Option(help="The camera of the pictures, for its region of interest.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Image and pixel AUROC, AUPRO, F1 and false alarms at the threshold, per type of defect."""
+    """Image and pixel AUROC, AUPRO, F1 and false alarms at the threshold, per type of defect.
+
+    With --config by the thresholds and within the region of interest of a line.
+    """
     trainer = {name: training(name, "eval") for name in ("evaluate", "data", "progress")}
+    meant = _line(config, line, camera)
     runtime = Runtime(backend=backend, precision=precision, threads=threads)
     dataset = trainer["data"].read_dataset(data)
     loaded, predictor = read_and_open(bundle, runtime, _BATCH)
     calibration = loaded.calibration(choose_precision(runtime))
-    judge = trainer["evaluate"].Judge(predictor.predict, loaded.sheet, calibration)
+    interest = Interest(())
+    if meant is not None:
+        calibration, interest = thresholds(meant, calibration), Interest(meant.region)
+    judge = trainer["evaluate"].Judge(
+        predictor.predict, loaded.sheet, calibration, lambda size: interest.view(camera or "", size)
+    )
     found = trainer["evaluate"].evaluate(judge, dataset, trainer["progress"].on_stderr())
     title = f"{loaded.manifest.model} on {data.name}"
     if out is not None:
@@ -44,6 +60,21 @@ def evaluate(
         _print(title, found.document())
         if out is not None:
             console.out.print(f"report: {out / 'report.html'}")
+
+
+def _line(config: Path | None, name: str | None, camera: str | None) -> Line | None:
+    """The line of a configuration that is meant; raises UsageError where that is none or not the only one."""
+    if config is None:
+        if name is not None or camera is not None:
+            raise UsageError("engine eval: --line and --camera need the engine.toml they are in; give --config FILE")
+        return None
+    lines = configs.load(config).line
+    found = [line for line in lines if name in (None, line.name)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{config}: expected --line to name one of {', '.join(line.name for line in lines)}, got {name}"
+        )
+    return found[0]
 
 
 def _write(out: Path, title: str, found: Any, judge: Any, dataset: Any) -> None:

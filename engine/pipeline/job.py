@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from engine.contract import Calibration
 from engine.decide import Decision, member_scores
 from engine.errors import FrameError
+from engine.interest import Interest, View
 from engine.serving.base import Predictor, Screen
 from engine.sheet import Sheet
 from engine.streams.base import Outcome
@@ -25,7 +26,7 @@ class Watch:
 
     `model` is NAME@VERSION, `sheet` what it looks at; `members` holds the calibration of each member of an ensemble.
     With a `cascade` the predictor's cheapest member sees every frame and the others only some. Lines that share a
-    predictor, or a cascade, share its batches.
+    predictor, or a cascade, share its batches. `interest` says which part of a camera's pictures counts.
     """
 
     line: str
@@ -36,6 +37,7 @@ class Watch:
     sheet: Sheet
     members: Mapping[str, Calibration] = field(default_factory=dict)
     cascade: Screen | None = None
+    interest: Interest | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -43,9 +45,9 @@ class Job:
     """One delivery and what each stage has made of it so far. Owned by one stage at a time.
 
     `image` is the (height, width, 3) sheet for the model, `size` the frame's own (height, width) in px, `raw_map`
-    (height, width) at input size; each is dropped when it has been used. `screened` says that the cheapest member of a
-    cascade has seen it, and the others are to. `failure` is a dead letter's type and message. `held_since_s` is the
-    monotonic time of its last renewal.
+    (height, width) at input size; each is dropped when it has been used. `view` is the part of the frame that counts,
+    None all of it. `screened` says that the cheapest member of a cascade has seen it, and the others are to. `failure`
+    is a dead letter's type and message. `held_since_s` is the monotonic time of its last renewal.
     """
 
     delivery: Delivery
@@ -54,6 +56,7 @@ class Job:
     frame: Frame | None = None
     image: U8 | None = None
     size: tuple[int, int] = (0, 0)
+    view: View | None = None
     expired: bool = False
     screened: bool = False
     raw_score: float = 0.0
@@ -114,7 +117,7 @@ class Job:
             pred_score=None if decision is None else decision.pred_score,
             pred_label=None if decision is None else decision.pred_label,
             decision=None if decision is None else decision.decision,
-            raw_score=None if decision is None else self.raw_score,
+            raw_score=None if decision is None else decision.raw_score,
             scores={} if decision is None else self._scores(decision),
             regions=() if decision is None else decision.regions,
             model=self.watch.model,

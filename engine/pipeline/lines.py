@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from engine.config import Config, Line, Runtime
 from engine.contract import MANIFEST_NAME, Calibration
 from engine.decide import with_thresholds
 from engine.errors import ConfigError, EngineError
+from engine.interest import Interest
 from engine.pipeline.job import Watch
 from engine.serving.base import Predictor
 from engine.serving.ensemble import Cascade
@@ -28,13 +30,17 @@ Stamp = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A bundle that lines share, with its model and its batches; `stamp` tells another in its place."""
+    """A bundle that lines share, with its model and its batches; `stamp` tells another in its place.
+
+    `interests` are the lines' regions of interest, which do not change when the bundle does.
+    """
 
     path: str
     lines: tuple[str, ...]
     bundle: Bundle
     predictor: Predictor
     stamp: Stamp | None
+    interests: Mapping[str, Interest]
 
     @property
     def model(self) -> str:
@@ -47,7 +53,7 @@ class Loaded:
 
     def _watch(self, line: Line, runtime: Runtime) -> Watch:
         bundle, precision = self.bundle, choose_precision(runtime)
-        calibration = _thresholds(line, bundle.calibration(precision))
+        calibration = thresholds(line, bundle.calibration(precision))
         return Watch(
             line=line.name,
             model=self.model,
@@ -57,6 +63,7 @@ class Loaded:
             sheet=bundle.sheet,
             members=bundle.calibrations(precision),
             cascade=_cascade(line, bundle, self.predictor, runtime, calibration),
+            interest=self.interests.get(line.name),
         )
 
 
@@ -65,7 +72,11 @@ def load_all(config: Config) -> list[Loaded]:
     lines: dict[str, list[str]] = {}
     for line in config.line:
         lines.setdefault(os.path.abspath(line.bundle), []).append(line.name)
-    return [_open(bundles.read(path), path, tuple(names), stamp_of(path), config) for path, names in lines.items()]
+    interests = {line.name: Interest(line.region) for line in config.line if line.region}
+    return [
+        _open(bundles.read(path), path, tuple(names), stamp_of(path), config, interests)
+        for path, names in lines.items()
+    ]
 
 
 def replaced(loaded: Loaded) -> bool:
@@ -82,7 +93,7 @@ def load_again(loaded: Loaded, config: Config) -> Loaded:
     bundle = bundles.read(loaded.path)
     if bundle.manifest == loaded.bundle.manifest:
         return replace(loaded, stamp=stamp)
-    again = _open(bundle, loaded.path, loaded.lines, stamp, _same_backend(config, loaded.predictor))
+    again = _open(bundle, loaded.path, loaded.lines, stamp, _same_backend(config, loaded.predictor), loaded.interests)
     try:
         again.predictor.predict(np.zeros((1, bundle.sheet.height, bundle.sheet.width, 3), np.uint8))
     except EngineError:
@@ -100,15 +111,22 @@ def stamp_of(path: str) -> Stamp | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
-def _open(bundle: Bundle, path: str, lines: tuple[str, ...], stamp: Stamp | None, config: Config) -> Loaded:
+def _open(
+    bundle: Bundle,
+    path: str,
+    lines: tuple[str, ...],
+    stamp: Stamp | None,
+    config: Config,
+    interests: Mapping[str, Interest],
+) -> Loaded:
     predictor = open_predictor(bundle, config.runtime, config.batch.max_size, config.triton)
     for line in lines:
         log.info("%s: %s on %s %s", line, bundle.manifest.model, predictor.backend, predictor.precision)
-    return Loaded(path, lines, bundle, predictor, stamp)
+    return Loaded(path, lines, bundle, predictor, stamp, interests)
 
 
-def _thresholds(line: Line, calibration: Calibration) -> Calibration:
-    """The bundle's, or what the line has in their place."""
+def thresholds(line: Line, calibration: Calibration) -> Calibration:
+    """The bundle's, or what the line has in their place; raises ConfigError where these are in the wrong order."""
     try:
         return with_thresholds(calibration, line.review, line.reject)
     except ValueError as error:

@@ -220,6 +220,8 @@ class Pipeline:
                 return
             image = decode(job.frame, max_pixels=limits.max_pixels, max_frame_bytes=limits.max_frame_bytes)
             job.size = (image.shape[0], image.shape[1])
+            if watch.interest is not None:
+                job.view = watch.interest.view(job.frame.camera, job.size)
             job.image = watch.sheet.fit(image)
         except FrameError as error:
             job.fail(error)
@@ -251,7 +253,13 @@ class Pipeline:
             return
         publish = self._config.publish
         job.decision = decide(
-            job.raw_score, job.raw_map, job.watch.calibration, job.size, want_map=publish.map, want_mask=publish.mask
+            job.raw_score,
+            job.raw_map,
+            job.watch.calibration,
+            job.size,
+            want_map=publish.map,
+            want_mask=publish.mask,
+            view=job.view,
         )
         job.pictures = encode_pictures(job.decision.anomaly_map, job.decision.pred_mask)
         if job.pictures:  # the arrays are of the frame's size, and encoded now

@@ -146,6 +146,16 @@ def test_eval_prints_one_document(run, tiny, tmp_path):
     assert document == json.loads((tmp_path / "report/evaluation.json").read_text())
     assert (tmp_path / "report/report.html").stat().st_size > 10_000
     assert list((tmp_path / "report/pictures").iterdir())
+    toml = tmp_path / "engine.toml"
+    region = 'camera = "a"\nunit = "share"\nignore = [[[0, 0], [0.8, 0], [0.8, 0.8], [0, 0.8]]]'
+    toml.write_text(f'[[line]]\nname = "l"\nbundle = "x"\n[[line.region]]\n{region}\n')
+    evaluated = ("eval", tiny.path, tmp_path / "data", "--backend", "onnx", "--json")
+    recalls = [
+        json.loads(run(*evaluated, "--config", toml, "--camera", camera).stdout)["per_defect"]["spot"]["recall"]
+        for camera in ("a", "b")
+    ]
+    assert recalls == [0.0, 1.0]
+    assert "give --config FILE" in run(*evaluated, "--camera", "a").stderr
 
 
 def test_serve_says_ready_works_and_stops_cleanly(tiny, tmp_path):

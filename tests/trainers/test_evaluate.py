@@ -1,6 +1,7 @@
 """Evaluations on small datasets, where brightness is the anomaly, against scikit-learn on the same pictures."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from engine.contract import Calibration, Estimate, Scale
 from engine.errors import DataError
+from engine.interest import View
 from engine.serving.base import ConstantPredictor
 from engine.sheet import Sheet
 from trainers.data import read_dataset
@@ -173,3 +175,16 @@ def test_nothing_to_judge_or_an_unreadable_picture(folder, tmp_path_factory):
     write(trained / "train/good/0.png", np.zeros((20, 20), np.uint8))
     with pytest.raises(DataError, match="no test pictures"):
         evaluate(JUDGE, read_dataset(trained), RecordedProgress())
+
+
+def test_a_region_of_interest_bounds_scores_and_maps(folder):
+    items = read_dataset(folder).test
+    whole = list(look(JUDGE, items))
+    upper = lambda size: View(np.arange(size[0])[:, None] + np.zeros(size) < size[0] // 2)  # noqa: E731
+    for full, seen in zip(whole, look(replace(JUDGE, view=upper), items), strict=True):
+        half = seen.image.shape[0] // 2
+        assert seen.judged.raw_score <= full.judged.raw_score
+        np.testing.assert_array_equal(seen.values[:half], full.values[:half])
+        assert not seen.values[half:].any()
+        brightest = ConstantPredictor().predict(JUDGE.sheet.fit(seen.image)[None]).maps[0][:16].max()
+        assert seen.judged.raw_score == pytest.approx(brightest)
