@@ -179,7 +179,8 @@ def _files(manifest: Manifest) -> Iterator[File]:
     for executable in manifest.executables.values():
         yield executable.network
         yield from executable.data
-        yield from (file for file in (executable.gaussian, executable.held_out) if file is not None)
+        optional = (executable.gaussian, executable.held_out, executable.reference)
+        yield from (file for file in optional if file is not None)
     for ensemble in manifest.ensembles.values():
         yield ensemble.frames
         yield from (member.manifest for member in ensemble.members)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
 from engine.errors import ContractError
-from engine.types import Codec, DeadLetter, Frame, PixelFormat, Region, Result, Tag
+from engine.types import Codec, DeadLetter, Drift, Frame, PixelFormat, Region, Result, Tag
 
 VERSION: Final = 1
 META: Final = "meta"
@@ -107,7 +107,7 @@ def decode_frame(meta: bytes, data: bytes | None) -> Frame:
 
 def encode_result(result: Result) -> Fields:
     """A result as the engine publishes it, with its pictures where it has any."""
-    meta = {
+    meta: Document = {
         "v": VERSION,
         "frame": result.frame,
         "id": result.id,
@@ -124,6 +124,8 @@ def encode_result(result: Result) -> Fields:
         "model": result.model,
         "timing_ms": dict(result.timing_ms),
     }
+    if (drift := result.drift) is not None:
+        meta["drift"] = {"signals": list(drift.signals), "false_alarm_rate": drift.false_alarm_rate}
     return {META: _pack(meta), **encode_pictures(result.anomaly_map, result.pred_mask)}
 
 
@@ -148,9 +150,14 @@ def decode_result(fields: Mapping[bytes, bytes]) -> Result:
             regions=tuple(Region(tuple(r["bbox"]), r["area"], r["score"]) for r in meta["regions"]),
             anomaly_map=_picture(fields.get(ANOMALY_MAP.encode())),
             pred_mask=_picture(fields.get(PRED_MASK.encode())),
+            drift=_drift(meta.get("drift")),
         )
     except (KeyError, TypeError) as error:
         raise ContractError(f"result: {error!r} in {META}; is this an engine's results stream?") from None
+
+
+def _drift(found: Document | None) -> Drift | None:
+    return None if found is None else Drift(tuple(found["signals"]), found["false_alarm_rate"])
 
 
 def encode_dead(letter: DeadLetter, *, frame: str, line: str, meta: bytes | None, data: bytes | None) -> Fields:

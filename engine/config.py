@@ -131,6 +131,18 @@ class Triton(Section, frozen=True):
     fallback: Literal["off", "auto", "onnx", "openvino", "tensorrt"] = "off"
 
 
+class Drift(Section, frozen=True):
+    """Whether lines are compared with the training, see `engine.drift`.
+
+    `window` is how many frames of a camera are compared; `false_signals_per_million` bounds the drifts that good frames
+    like the training's begin by chance.
+    """
+
+    enabled: bool = True
+    window: Annotated[int, msgspec.Meta(ge=32, le=4096)] = 256
+    false_signals_per_million: Annotated[float, msgspec.Meta(ge=1e-3, le=1e3)] = 1.0
+
+
 class Metrics(Section, frozen=True):
     """Prometheus text, /healthz and /readyz on http://host:port; port 0 is off."""
 
@@ -148,6 +160,7 @@ class Config(Section, frozen=True):
     publish: Publish = Publish()
     runtime: Runtime = Runtime()
     triton: Triton = Triton()
+    drift: Drift = Drift()
     metrics: Metrics = Metrics()
 
 

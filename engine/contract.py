@@ -166,7 +166,8 @@ class Executable(Struct, frozen=True):
     `network` is an ONNX file; `gaussian` a safetensors file of the packed per-position model
     (`kernels.Gaussian`), absent where the network itself gives the distance grid. `data` lists files that the network
     refers to (ONNX external data). `held_out` is a safetensors file of what the calibration rests on, see
-    `trainers.record`; serving does not read it, an ensemble with this model is calibrated from it.
+    `trainers.record`; serving does not read it, an ensemble with this model is calibrated from it. `reference` is one
+    of what good pictures look like and score, see `engine.drift.reference`; older bundles have none.
     """
 
     network: File
@@ -174,6 +175,7 @@ class Executable(Struct, frozen=True):
     gaussian: File | None = None
     data: tuple[File, ...] = ()
     held_out: File | None = None
+    reference: File | None = None
 
 
 class Member(Struct, frozen=True):

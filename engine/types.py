@@ -86,11 +86,22 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Drift:
+    """That a camera no longer looks like the training: in which `signals`, and the share of good frames rejected now.
+
+    The rate is an estimate, see `engine.drift.false_alarms`.
+    """
+
+    signals: tuple[str, ...]
+    false_alarm_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The verdict on one frame, on the calibrated scale (0.5 = reject threshold).
 
     `anomaly_map` is (H, W) uint16, round(65535 * pixel score), and `pred_mask` (H, W) uint8 0/255, both of the
-    frame's own size; either may be None where it was not asked for.
+    frame's own size; either may be None where it was not asked for. `drift` is None where none is known.
     """
 
     frame: str
@@ -109,6 +120,7 @@ class Result:
     timing_ms: Mapping[str, float]
     anomaly_map: npt.NDArray[np.uint16] | None = None
     pred_mask: U8 | None = None
+    drift: Drift | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def test_a_line_is_enough_and_the_rest_has_the_documented_defaults(tmp_path):
     )
     assert loaded.publish == config.Publish(mask="anomalous", map="never", results_maxlen=100000, dead_maxlen=10000)
     assert loaded.runtime == config.Runtime(backend="auto", precision="auto", threads=0, cascade="auto")
+    assert loaded.drift == config.Drift(enabled=True, window=256, false_signals_per_million=1.0)
     assert loaded.metrics == config.Metrics(host="127.0.0.1", port=0)
 
 
@@ -50,6 +51,9 @@ def test_an_absolute_bundle_path_stays(tmp_path):
         ("[delivery]\nmax_pixels = 1.5\n", "delivery.max_pixels"),
         ("[metrics]\nport = 70000\n", "metrics.port"),
         ('[redis]\nprefix = "a b"\n', "redis.prefix"),
+        ("[drift]\nwindow = 16\n", "drift.window"),
+        ("[drift]\nfalse_signals_per_million = 0\n", "drift.false_signals_per_million"),
+        ('[drift]\nenabled = "no"\n', "drift.enabled"),
         ("[cameras]\n", "cameras"),
         ('[[line]]\nname = "line1"\nbundle = "x"\n', "line1 stands twice"),
         ('[[line]]\nname = "a/b"\nbundle = "x"\n', "line[1].name"),

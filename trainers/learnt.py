@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from engine import bundle
 from engine.contract import GRID_NAME, SCORE_NAME, Executable, File, Input, Manifest, Precision
 from engine.maps import MapHead
-from trainers import manifest, record, resized
+from trainers import manifest, record, reference, resized
 from trainers.base import Trainer, TrainOptions, TrainReport, refuse_others
 from trainers.checkpoint import Checkpoint
 from trainers.export import export_onnx
@@ -90,6 +90,7 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
         network=bundle.describe(path, folder),
         calibration=held_out.calibration(1, job.options.target_fpr),
         held_out=record.write(folder, "fp32", held_out, job.held_out_contents),
+        reference=reference.write(folder, "fp32", job.pictures, held_out),
     )
     executables: dict[Precision, Executable] = {"fp32": executable}
     return Manifest(

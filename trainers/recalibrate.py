@@ -19,7 +19,7 @@ from engine.bundle import Bundle
 from engine.contract import Calibration, Executable, Manifest, Precision
 from engine.errors import BundleError, DataError
 from engine.maps import MapHead
-from trainers import gaussian, learnt, manifest, resized
+from trainers import gaussian, learnt, manifest, reference, resized
 from trainers.data import TrainingSet, check_training, read_dataset
 from trainers.exported import Exported
 from trainers.features import Extractor
@@ -97,7 +97,12 @@ def _fitted(order: Order, network: Path, split: Split, progress: Progress) -> Ex
     path = folder / f"gaussian.{order.precision}.safetensors"
     fitted.detector.gaussian.save(path)
     described = bundle.describe(network, folder)
-    return Executable(described, _like_the_old(order, fitted.calibration), bundle.describe(path, folder))
+    return Executable(
+        network=described,
+        calibration=_like_the_old(order, fitted.calibration),
+        gaussian=bundle.describe(path, folder),
+        reference=reference.write(folder, order.precision, split, fitted.held_out),
+    )
 
 
 def _scored(order: Order, network: Path, split: Split, progress: Progress) -> Executable:
@@ -105,8 +110,12 @@ def _scored(order: Order, network: Path, split: Split, progress: Progress) -> Ex
     document = order.source.manifest
     head = MapHead(document.grid, document.input.height, document.input.width, document.smoothing_sigma_px)
     exported = Exported(network, order.threads)
-    calibration = learnt.scored(exported, head, split.held_out, progress).calibration(1, _target(order))
-    return Executable(bundle.describe(network, network.parent), _like_the_old(order, calibration))
+    held_out = learnt.scored(exported, head, split.held_out, progress)
+    return Executable(
+        network=bundle.describe(network, network.parent),
+        calibration=_like_the_old(order, held_out.calibration(1, _target(order))),
+        reference=reference.write(network.parent, order.precision, split, held_out),
+    )
 
 
 def _target(order: Order) -> float:

@@ -14,7 +14,7 @@ import msgspec
 
 from engine import bundle as bundles
 from engine.bundle import Bundle
-from engine.contract import Executable, File, Manifest, Precision
+from engine.contract import File, Manifest, Precision
 from engine.errors import UsageError
 from engine.export import agreement
 from engine.export.base import ExportOptions
@@ -85,9 +85,9 @@ def _manifest(options: ExportOptions, folder: Path) -> Manifest:
     if precision != "fp32" and "fp32" in have:
         return msgspec.structs.replace(options.recalibrate(source, precision, options.data, folder), weights=None)
     its = source.executable(precision)
-    copy(source, folder, its.network, *its.data)
+    copy(source, folder, its.network, *its.data, *([its.reference] if its.reference is not None else []))
     copy_gaussian(source, precision, folder)
-    executable = Executable(its.network, its.calibration, its.gaussian, its.data)
+    executable = msgspec.structs.replace(its, held_out=None)
     return msgspec.structs.replace(source.manifest, executables={precision: executable}, weights=None)
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from engine.contract import Calibration
 from engine.decide import Decision, member_scores
+from engine.drift import Monitor
 from engine.errors import FrameError
 from engine.interest import Interest, View
 from engine.serving.base import Predictor, Screen
 from engine.sheet import Sheet
 from engine.streams.base import Outcome
-from engine.types import F32, U8, DeadLetter, Delivery, Frame, Result
+from engine.types import F32, F64, U8, DeadLetter, Delivery, Drift, Frame, Result
 
 _MAX_MESSAGE_CHARS = 500
 _MAP_BYTES = 4  # float32
@@ -26,7 +27,8 @@ class Watch:
 
     `model` is NAME@VERSION, `sheet` what it looks at; `members` holds the calibration of each member of an ensemble.
     With a `cascade` the predictor's cheapest member sees every frame and the others only some. Lines that share a
-    predictor, or a cascade, share its batches. `interest` says which part of a camera's pictures counts.
+    predictor, or a cascade, share its batches. `interest` says which part of a camera's pictures counts; `drift`
+    compares what comes with the training, where that is known.
     """
 
     line: str
@@ -38,6 +40,7 @@ class Watch:
     members: Mapping[str, Calibration] = field(default_factory=dict)
     cascade: Screen | None = None
     interest: Interest | None = None
+    drift: Monitor | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +49,9 @@ class Job:
 
     `image` is the (height, width, 3) sheet for the model, `size` the frame's own (height, width) in px, `raw_map`
     (height, width) at input size; each is dropped when it has been used. `view` is the part of the frame that counts,
-    None all of it. `screened` says that the cheapest member of a cascade has seen it, and the others are to. `failure`
-    is a dead letter's type and message. `held_since_s` is the monotonic time of its last renewal.
+    None all of it. `appearance` (4,) is of `engine.appearance`, where drift is watched. `screened` says that the
+    cheapest member of a cascade has seen it, and the others are to. `failure` is a dead letter's type and message.
+    `held_since_s` is the monotonic time of its last renewal.
     """
 
     delivery: Delivery
@@ -57,12 +61,14 @@ class Job:
     image: U8 | None = None
     size: tuple[int, int] = (0, 0)
     view: View | None = None
+    appearance: F64 | None = None
     expired: bool = False
     screened: bool = False
     raw_score: float = 0.0
     raw_map: F32 | None = None
     members: Mapping[str, float] = field(default_factory=dict)
     decision: Decision | None = None
+    drift: Drift | None = None
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     failure: tuple[str, str] | None = None
     timing_ms: dict[str, float] = field(default_factory=dict)
@@ -122,6 +128,7 @@ class Job:
             regions=() if decision is None else decision.regions,
             model=self.watch.model,
             timing_ms=self.timing_ms,
+            drift=self.drift,
         )
 
     def _scores(self, decision: Decision) -> dict[str, float]:

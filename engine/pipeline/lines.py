@@ -16,6 +16,7 @@ from engine.bundle import Bundle
 from engine.config import Config, Line, Runtime
 from engine.contract import MANIFEST_NAME, Calibration
 from engine.decide import with_thresholds
+from engine.drift import Monitor, reference
 from engine.errors import ConfigError, EngineError
 from engine.interest import Interest
 from engine.pipeline.job import Watch
@@ -49,11 +50,12 @@ class Loaded:
 
     def watches(self, config: Config) -> list[Watch]:
         """Its lines, watched by it."""
-        return [self._watch(line, config.runtime) for line in config.line if line.name in self.lines]
+        return [self._watch(line, config) for line in config.line if line.name in self.lines]
 
-    def _watch(self, line: Line, runtime: Runtime) -> Watch:
-        bundle, precision = self.bundle, choose_precision(runtime)
+    def _watch(self, line: Line, config: Config) -> Watch:
+        bundle, precision = self.bundle, choose_precision(config.runtime)
         calibration = thresholds(line, bundle.calibration(precision))
+        cascade = _cascade(line, bundle, self.predictor, config.runtime, calibration)
         return Watch(
             line=line.name,
             model=self.model,
@@ -62,8 +64,9 @@ class Loaded:
             calibration=calibration,
             sheet=bundle.sheet,
             members=bundle.calibrations(precision),
-            cascade=_cascade(line, bundle, self.predictor, runtime, calibration),
+            cascade=cascade,
             interest=self.interests.get(line.name),
+            drift=_drift(line, bundle, config, calibration, cascade),
         )
 
 
@@ -145,6 +148,22 @@ def _cascade(
             *(line.name, limit.bound, limit.how, limit.n),
         )
     return cascade
+
+
+def _drift(
+    line: Line, bundle: Bundle, config: Config, calibration: Calibration, cascade: Cascade | None
+) -> Monitor | None:
+    """What watches the line for drift, where that is wanted and the bundle says what was trained on."""
+    if not config.drift.enabled:
+        return None
+    limit = None if cascade is None else cascade.limit
+    found = reference.read(bundle, choose_precision(config.runtime), limit)
+    if found is None:
+        log.info(
+            "%s: drift is not watched: %s keeps no training reference; train it again", line.name, bundle.manifest.model
+        )
+        return None
+    return Monitor(line.name, found, calibration.image.threshold, config.drift)
 
 
 def _same_backend(config: Config, predictor: Predictor) -> Config:

@@ -12,10 +12,12 @@ from dataclasses import replace
 
 import cv2
 
+from engine.appearance import appearance
 from engine.batcher import Batcher
 from engine.codec import decode_frame, encode_pictures
 from engine.config import Config
 from engine.decide import decide
+from engine.drift import Gauges, Monitor
 from engine.errors import FrameError, InferenceError, StreamError
 from engine.images import decode
 from engine.machine import cpu_count
@@ -92,6 +94,7 @@ class Pipeline:
             turned=self._inference.poke,
         )
         metrics.watch_ready(lambda: self.ready)
+        metrics.registry.register(Gauges(self._monitors))
 
     @property
     def ready(self) -> bool:
@@ -137,6 +140,10 @@ class Pipeline:
     def in_use(self, predictor: Predictor) -> bool:
         """Whether any frame that is held here needs a model."""
         return any(job.watch.predictor is predictor for job in self._ledger.held())
+
+    def _monitors(self) -> list[Monitor]:
+        """Those of the models that are in force."""
+        return [watch.drift for watch in list(self._watches.values()) if watch.drift is not None]
 
     def _metrics_server(self) -> MetricsServer:
         where = self._config.metrics
@@ -223,6 +230,9 @@ class Pipeline:
             if watch.interest is not None:
                 job.view = watch.interest.view(job.frame.camera, job.size)
             job.image = watch.sheet.fit(image)
+            if watch.drift is not None:
+                height, width = watch.drift.size
+                job.appearance = appearance(job.image[:height, :width])
         except FrameError as error:
             job.fail(error)
         job.timing_ms["decode"] = (time.perf_counter() - started_s) * 1e3
@@ -251,11 +261,13 @@ class Pipeline:
         if not math.isfinite(job.raw_score):
             job.fail(InferenceError(f"{job.watch.model}: the score is {job.raw_score}; check the model"))
             return
-        publish = self._config.publish
+        watch, publish = job.watch, self._config.publish
+        if watch.drift is not None and job.appearance is not None and job.frame is not None:
+            job.drift = watch.drift.observe(job.frame.camera, job.appearance, job.raw_score)
         job.decision = decide(
             job.raw_score,
             job.raw_map,
-            job.watch.calibration,
+            watch.calibration,
             job.size,
             want_map=publish.map,
             want_mask=publish.mask,

@@ -53,7 +53,7 @@ def test_the_bundle_verifies_and_says_how_it_was_made(method, report):
     assert {"torch", "onnxruntime", "anomaly-engine"} <= set(manifest.versions)
     named = {"bundle.json"} | ({manifest.weights.path} if manifest.weights else set())
     for executable in manifest.executables.values():
-        files = (executable.network, executable.gaussian, executable.held_out, *executable.data)
+        files = (executable.network, executable.gaussian, executable.held_out, executable.reference, *executable.data)
         named |= {file.path for file in files if file is not None}
         assert 0 < executable.calibration.image_estimate.n_images <= 24
     assert {path.name for path in report.bundle.iterdir()} == named

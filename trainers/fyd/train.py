@@ -9,7 +9,7 @@ import msgspec
 
 from engine import bundle
 from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executable, Input, Manifest, Precision
-from trainers import backbones, gaussian, manifest, record, resized
+from trainers import backbones, gaussian, manifest, record, reference, resized
 from trainers.base import AS_GIVEN, TrainOptions, TrainReport, Variant, refuse_others
 from trainers.disturb import CHANGES
 from trainers.export import export_onnx
@@ -121,6 +121,7 @@ def _executable(job: FydJob, folder: Path, precision: Precision) -> tuple[Fitted
         network=bundle.describe(folder / NETWORKS[precision], folder),
         gaussian=bundle.describe(folder / GAUSSIANS[precision], folder),
         held_out=record.write(folder, precision, fitted.held_out, job.held_out_contents),
+        reference=reference.write(folder, precision, job.pictures, fitted.held_out),
         calibration=_with_caveat(fitted.calibration, job),
     )
     return fitted, executable
