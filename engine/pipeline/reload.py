@@ -11,6 +11,7 @@ from types import TracebackType
 from engine.config import Config
 from engine.errors import BackendAwayError, EngineError
 from engine.pipeline import lines
+from engine.pipeline.job import Watch
 from engine.pipeline.lines import Loaded, Stamp
 from engine.pipeline.pipeline import Pipeline
 from engine.serving.base import Predictor
@@ -70,16 +71,26 @@ class Reloader:
         if self._unusable.get(old.path) == stamp:
             return old
         try:
-            new = lines.load_again(old, self._config)
+            new, watches = self._loaded_again(old)
         except (EngineError, OSError) as error:
             self._keep(old, stamp, error)
             return old
         if new.predictor is not old.predictor:
-            for watch in new.watches(self._config):
+            for watch in watches:
                 self._pipeline.swap(watch)
             log.warning("%s: %s takes the place of %s", ", ".join(new.lines), new.model, old.model)
             self._retire(old.predictor)
         return new
+
+    def _loaded_again(self, old: Loaded) -> tuple[Loaded, list[Watch]]:
+        """The new bundle and its lines, whose own thresholds it may not go with."""
+        new = lines.load_again(old, self._config)
+        try:
+            return new, new.watches(self._config)
+        except EngineError:
+            if new.predictor is not old.predictor:
+                new.predictor.close()
+            raise
 
     def _keep(self, old: Loaded, stamp: Stamp | None, error: Exception) -> None:
         """Say once why the old bundle stays; only what waits for its server is tried again by itself."""

@@ -123,6 +123,23 @@ def test_what_cannot_be_used_is_told_once_and_changes_nothing(
     assert caplog.text.count("stays with tiny@1") == 1
 
 
+def test_thresholds_that_do_not_fit_the_line_leave_the_old_bundle(
+    serving, place, versions, line, caplog, wait_until: Callable[..., None]
+):
+    manifest = bundles.read(versions[1]).manifest
+    executable = manifest.executables["fp32"]
+    calibration = executable.calibration
+    calibration = msgspec.structs.replace(calibration, review=calibration.image.threshold)
+    executables = {"fp32": msgspec.structs.replace(executable, calibration=calibration)}
+    with serving(reload_ms=10):
+        bundles.write_manifest(versions[1], msgspec.structs.replace(manifest, version="odd", executables=executables))
+        place.publish(versions[1])
+        wait_until(lambda: "stays with tiny@1: line line1: review: expected a score below" in caplog.text)
+        bundles.write_manifest(versions[1], manifest)
+        place.publish(versions[1])
+        wait_until(lambda: judged(line) and judged(line)[-1] == "tiny@2 reject")
+
+
 def replace_network(manifest):
     """A manifest that names another network than there is."""
     executable = manifest.executables["fp32"]
