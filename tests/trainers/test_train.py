@@ -117,7 +117,8 @@ def files(folder: Path):
 def test_the_bundle_holds_only_what_the_manifest_names(plain, learnt):
     for report in (plain, learnt):
         executables = bundle.read(report.bundle).manifest.executables.values()
-        named = {part.path for e in executables for part in (e.network, e.gaussian, e.held_out) if part is not None}
+        parts = [part for e in executables for part in (e.network, e.gaussian, e.held_out, e.reference)]
+        named = {part.path for part in parts if part is not None}
         assert set(files(report.bundle)) == named | {MANIFEST_NAME}
         assert list(report.bundle.parent.iterdir()) == [report.bundle]  # no scratch, no checkpoint
 
