@@ -18,8 +18,12 @@ static_assert(kBlocks * kBlockChannels * kLanes == kWarpChannels);
 template <class T>
 using Piece = Packed<T, kBlockChannels>;
 
-MAHALANOBIS_DEVICE void load4(const float* p, float (&x)[4]) { *reinterpret_cast<Words<4>*>(x) = *reinterpret_cast<const Words<4>*>(p); }
-MAHALANOBIS_DEVICE void store4(float* p, const float (&x)[4]) { *reinterpret_cast<Words<4>*>(p) = *reinterpret_cast<const Words<4>*>(x); }
+MAHALANOBIS_DEVICE void load4(const float* p, float (&x)[4]) {
+  const Floats four = *reinterpret_cast<const Floats*>(p);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) x[i] = four.value[i];
+}
+MAHALANOBIS_DEVICE void store4(float* p, const float (&x)[4]) { *reinterpret_cast<Floats*>(p) = {{x[0], x[1], x[2], x[3]}}; }
 
 // 4 rows of U: the lane's channels, the first of which is `channel`; zeros outside.
 template <class T>

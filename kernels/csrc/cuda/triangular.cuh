@@ -33,7 +33,11 @@ MAHALANOBIS_DEVICE void column_times(const Words<4>& column, const float* y, flo
   widen<T, rows>(column, w);
   if constexpr (M % 4 == 0) {
 #pragma unroll
-    for (int m = 0; m < M; m += 4) *reinterpret_cast<Words<4>*>(value + m) = *reinterpret_cast<const Words<4>*>(y + m);
+    for (int m = 0; m < M; m += 4) {
+      const Floats four = *reinterpret_cast<const Floats*>(y + m);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) value[m + i] = four.value[i];
+    }
   } else {
 #pragma unroll
     for (int m = 0; m < M; ++m) value[m] = y[m];
