@@ -72,7 +72,8 @@ def host_library(tmp_path_factory):
     """launch.cu and every kernel, compiled for the CPU."""
     library = tmp_path_factory.mktemp("host") / "device.so"
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    options = ["-std=c++17", "-O1", "-fstrict-aliasing", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
+    language = ["-std=c++17", "-O1", "-fstrict-aliasing", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
+    options = [*language, "-g1", "-fPIC", "-shared"]
     command = ["g++", *options, *sanitizers, f"-I{FOLDER}", f"-I{HERE}", str(HERE / "host.cpp"), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
