@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 from engine.contract import Manifest
 from trainers import manifest
@@ -31,6 +32,16 @@ class Settings(Protocol):
 
 
 S = TypeVar("S", bound=Settings)
+
+
+def changed(settings: S, given: Mapping[str, object]) -> S:
+    """Settings, a dataclass, with the values that were given; None leaves one as it is."""
+    return replace(settings, **{key: value for key, value in given.items() if value is not None})  # type: ignore[type-var]
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Fact]:
+    """Settings' values as a manifest keeps them: lists are joined by commas."""
+    return {key: ",".join(map(str, v)) if isinstance(v, tuple) else v for key, v in values.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.cli import main
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command in this process: exit status, stdout, stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return run
-
 
 @pytest.fixture
 def pushed(run, line, tmp_path):

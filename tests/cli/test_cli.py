@@ -5,38 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import pytest
 
-from engine.cli import main
 from engine.codec import encode_frame
 from engine.serving.select import local_backends
 from engine.streams.embedded import EmbeddedServer
 from engine.streams.keys import line_keys
 from engine.streams.reader import LineReader
 from engine.types import Frame
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command in this process."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        return Done(status, *capsys.readouterr())
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,6 @@ import json
 
 import pytest
 
-from engine.cli import main
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command in this process: exit status, stdout, stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return run
-
 
 @pytest.fixture
 def arguments(line, tiny):

@@ -12,7 +12,7 @@ from trainers import backbones
 from trainers.base import ClassifierKind, NetworkKind, PretextKind, TrainOptions, Width
 from trainers.droc.network import PADDING_FREE, PADDING_FREE_OVERLAP
 from trainers.droc.views import ROTATED
-from trainers.job import Fact
+from trainers.job import Fact, changed, plain
 from trainers.width import SHARES, default_width
 
 _SMALLEST_PX = 32
@@ -138,7 +138,7 @@ class Settings:
             "epochs": options.epochs,
             "classifier": options.classifier,
         }
-        return replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return changed(self, given)
 
     def with_stage_two(self, other: Settings) -> Settings:
         """The representation of these with the classifier and the map of others."""
@@ -157,11 +157,11 @@ class Settings:
     def record(self) -> dict[str, Fact]:
         """Plain values for the manifest; lists are joined by commas, a backbone's file is left out."""
         values = asdict(self) | {"backbone": self.backbone.partition("=")[0]}
-        return {key: ",".join(v) if isinstance(v, tuple) else v for key, v in values.items()}
+        return plain(values)
 
     @classmethod
     def recorded(cls, values: Mapping[str, Fact]) -> Settings:
         """Those that `record` gave, out of a manifest."""
-        plain = {field.name: values[field.name] for field in fields(cls)}
-        plain["distributions"] = tuple(str(plain["distributions"]).split(","))  # type: ignore[assignment]
-        return msgspec.convert(plain, cls)
+        found = {field.name: values[field.name] for field in fields(cls)}
+        found["distributions"] = tuple(str(found["distributions"]).split(","))  # type: ignore[assignment]
+        return msgspec.convert(found, cls)

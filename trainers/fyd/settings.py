@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from trainers import backbones
 from trainers.base import TrainOptions
+from trainers.job import changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Settings:
             "channels": options.channels,
             "epochs": options.epochs,
         }
-        return replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return changed(self, given)
 
     def record(self) -> dict[str, str | int | float | bool | None]:
         """Plain values for the manifest; a backbone's file is left out, because paths differ between machines."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from engine.errors import UsageError
 from trainers import backbones
 from trainers.base import EncoderKind, TrainOptions, Width
 from trainers.igd.patches import PATCH_PX
-from trainers.job import Fact
+from trainers.job import Fact, changed, plain
 from trainers.width import SHARES, default_width
 
 LOCAL_SHARE = 1 / 6
@@ -88,10 +88,10 @@ class Settings:
             "backbone": options.backbone,
             "width": options.width or self.width or default_width(),
         }
-        return replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return changed(self, given)
 
     def record(self) -> dict[str, Fact]:
         """Plain values for the manifest; lists are joined by commas, a backbone's file is left out."""
         values = asdict(self) | {"backbone": self.backbone.partition("=")[0]}
         values |= values.pop("objective")
-        return {key: ",".join(map(str, v)) if isinstance(v, tuple) else v for key, v in values.items()}
+        return plain(values)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from engine.errors import UsageError
 from trainers.base import Objective, TrainOptions, Width
-from trainers.job import Fact
+from trainers.job import Fact, changed, plain
 from trainers.ssae.corrupt import Corruption
 from trainers.ssae.model import STRIDE
 from trainers.width import SHARES, default_width
@@ -74,10 +74,10 @@ class Settings:
             "objective": options.objective,
             "width": options.width or self.width or default_width(),
         }
-        return replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return changed(self, given)
 
     def record(self) -> dict[str, Fact]:
         """Plain values for the manifest; lists are joined by commas."""
         values = asdict(self) | {"learning_rate": self.rate}
         values |= {f"corruption_{key}": value for key, value in values.pop("corruption").items()}
-        return {key: ",".join(map(str, v)) if isinstance(v, tuple) else v for key, v in values.items()}
+        return plain(values)
