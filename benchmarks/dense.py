@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import RESULTS, Answer, Document
+from trainers.dataset.patches import cut
 from trainers.droc.network import PaddingFree, ResNet18, Trunk
-from trainers.learning import seeded, torch_threads
-from trainers.patches import cut
+from trainers.learning.passes import seeded, torch_threads
 from trainers.width import SHARES
 
 QUESTION = "dense"

@@ -17,14 +17,15 @@ import numpy as np
 from benchmarks.harness import Answer, Context, DataSet, Document, bundle_of, data_sets
 from engine import bundle as bundles
 from engine.decide import calibrated_score
-from trainers import gaussian, resized
 from trainers.base import DEFAULT_TARGET_FPR
-from trainers.calibrate import Split, resplit_check
-from trainers.data import Pictures, blocks, read_dataset
-from trainers.features import Extractor, Features
-from trainers.gaussian import Recipe
+from trainers.calibration.thresholds import Split, resplit_check
+from trainers.dataset import resized
+from trainers.dataset.good import Pictures, blocks, read_dataset
+from trainers.dataset.resized import Resized
+from trainers.network import gaussian
+from trainers.network.features import Extractor, Features
+from trainers.network.gaussian import Recipe
 from trainers.progress import Progress, RecordedProgress, on_stderr
-from trainers.resized import Resized
 
 QUESTION = "false_alarms"
 RESPLITS = 20

@@ -29,13 +29,13 @@ from engine.contract import MANIFEST_NAME, Tail
 from engine.fusion import fuse
 from engine.serving.select import open_local
 from engine.types import F64, U8
-from trainers.calibrate import Split, level_of, resplit_check
-from trainers.data import Pictures, blocks, check_training, read_dataset
-from trainers.holdout import held_out_rows
-from trainers.joint import FOLDS
+from trainers.calibration.holdout import held_out_rows
+from trainers.calibration.tails import fit_tail
+from trainers.calibration.thresholds import Split, level_of, resplit_check
+from trainers.dataset.good import Pictures, blocks, check_training, read_dataset
+from trainers.dataset.synthetic import DEFECTS, with_defect
+from trainers.ensemble.joint import FOLDS
 from trainers.progress import on_stderr
-from trainers.synthetic import DEFECTS, with_defect
-from trainers.tails import fit_tail
 
 QUESTION = "fusion"
 MEMBERS = ("fyd", "ssae")

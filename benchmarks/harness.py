@@ -12,8 +12,8 @@ from typing import Any
 from engine.bench.environment import stamp
 from engine.contract import MANIFEST_NAME
 from engine.errors import EngineError
-from trainers import elpv as cells
-from trainers.elpv import Kind
+from trainers.dataset import elpv as cells
+from trainers.dataset.elpv import Kind
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -97,7 +97,7 @@ def bundle_of(context: Context, data: DataSet) -> Path:
 
 
 def elpv(context: Context, kind: Kind) -> DataSet:
-    """The solar cells of the demo, one type, with the protocol of trainers.elpv."""
+    """The solar cells of the demo, one type, with the protocol of trainers.dataset.elpv."""
     return DataSet(f"elpv-{kind}", cells.lay_out(context.folder(f"elpv-{kind}"), kind), cells.LICENCE)
 
 

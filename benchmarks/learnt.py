@@ -17,9 +17,9 @@ from benchmarks.harness import Answer, Context, DataSet, Document, data_sets
 from benchmarks.spread import spread
 from engine.config import Runtime
 from engine.serving.select import read_and_open
-from trainers import protocol
 from trainers.base import Trainer, TrainOptions, TrainReport, Variant
-from trainers.evaluate import Judge
+from trainers.evaluation import protocol
+from trainers.evaluation.evaluate import Judge
 from trainers.fyd import Fyd
 from trainers.progress import Progress, on_stderr
 

@@ -26,8 +26,10 @@ from benchmarks.harness import RESULTS, Answer, Document
 from benchmarks.spread import spread
 from engine.bench.environment import stamp
 from engine.types import F32
-from trainers import resized
 from trainers.base import PretextKind
+from trainers.dataset import resized
+from trainers.dataset.labelled import Labelled, read_labelled
+from trainers.dataset.resized import Resized
 from trainers.droc import saved
 from trainers.droc.detector import Detector
 from trainers.droc.fit import fit
@@ -36,10 +38,8 @@ from trainers.droc.pictures import patch_features
 from trainers.droc.pretext import Representation
 from trainers.droc.settings import Settings
 from trainers.droc.variants import CLASSIFIERS, TASKS
-from trainers.labelled import Labelled, read_labelled
-from trainers.learning import seeded, torch_threads
+from trainers.learning.passes import seeded, torch_threads
 from trainers.progress import Progress, on_stderr
-from trainers.resized import Resized
 
 QUESTION = "one_class"
 SETTINGS = Settings(side_px=32, network="padding-free", width="narrow")
@@ -111,7 +111,7 @@ def table(document: Document) -> str:
 def main(arguments: list[str]) -> int:
     """Run what is asked for and not there yet, then write the results of all that is there."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.one_class", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="labelled data, see trainers.labelled")
+    parser.add_argument("--data", type=Path, required=True, help="labelled data, see trainers.dataset.labelled")
     parser.add_argument("--good", type=int, nargs="*", default=[0, 1, 2], help="classes that are good in turn")
     parser.add_argument("--task", nargs="*", default=list(TASKS), choices=TASKS)
     parser.add_argument("--epochs", type=int, default=6, help="passes")

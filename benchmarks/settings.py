@@ -24,15 +24,17 @@ from engine.contract import FEATURES_NAME
 from engine.maps import MapHead
 from engine.types import F32, U8
 from kernels import Accumulator, mahalanobis_map
-from trainers import backbones, gaussian, resized
-from trainers.data import Pictures, read_dataset
-from trainers.export import export_onnx
-from trainers.features import BATCH, Extractor
+from trainers import backbones
+from trainers.calibration.holdout import Split, hold_out
+from trainers.dataset import resized
+from trainers.dataset.good import Pictures, read_dataset
+from trainers.dataset.synthetic import DEFECTS, with_defect
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
-from trainers.holdout import Split, hold_out
+from trainers.network import gaussian
+from trainers.network.export import export_onnx
+from trainers.network.features import BATCH, Extractor
 from trainers.progress import Progress, on_stderr
-from trainers.synthetic import DEFECTS, with_defect
 
 QUESTION = "settings"
 POOLING = (1, 3, 5)

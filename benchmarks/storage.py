@@ -15,8 +15,8 @@ from engine.maps import MapHead
 from engine.serving.onnx import OnnxNetwork
 from engine.types import F64
 from kernels import Gaussian, Storage, mahalanobis_map
-from trainers.data import Item, Pictures, read_dataset
-from trainers.metrics import image_auroc
+from trainers.dataset.good import Item, Pictures, read_dataset
+from trainers.evaluation.metrics import image_auroc
 
 QUESTION = "storage"
 _STORAGES: tuple[Storage, ...] = ("float32", "bfloat16", "float16")

@@ -8,7 +8,7 @@ one that bounds the rate of that among good frames exchangeable with those it re
   (d + 1) / (n + 1) <= bound. The rate then holds in the mean (conformal risk control, Angelopoulos et al. 2022: the
   loss grows with the limit). It is a guarantee as far as the frames were scored by models that had not seen them.
 - `tail-fit`, with fewer frames: the share that exits, times the chance that a fused score among them reaches the level
-  by the predictive exponential tail of `trainers.calibrate`. An estimate.
+  by the predictive exponential tail of `trainers.calibration.thresholds`. An estimate.
 
 Only good verdicts exit: what is rejected is rare, and its map should show what all members see. Good frames say nothing
 about defects: those that would slip through are counted on synthetic and, where there are any, labelled ones.
@@ -30,7 +30,7 @@ from engine.types import F64
 
 DEFAULT_BOUND = 0.002
 KINDS = ("good", "synthetic", "labelled")
-_TAIL_FRAMES = 15  # one excess per so many frames, as in trainers.calibrate
+_TAIL_FRAMES = 15  # one excess per so many frames, as in trainers.calibration.thresholds
 _MIN_EXITS = 20  # fewer say nothing about a tail
 
 
@@ -82,7 +82,7 @@ def outcome(pairs: Pairs, limit: Limit, level: float) -> Outcome:
 
 
 def exceedance(scores: F64, level: float) -> float:
-    """The chance that one more score reaches `level`: the inverse of `trainers.calibrate.tail_level`."""
+    """The chance that one more score reaches `level`: the inverse of `trainers.calibration.thresholds.tail_level`."""
     ordered = np.sort(scores)
     n = len(ordered)
     k = max(3, n // _TAIL_FRAMES)

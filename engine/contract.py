@@ -74,7 +74,7 @@ class Tail(Struct, frozen=True):
     Between the `knots` (raw values, ascending) it is the cubic of their `surprise` and `slopes` (monotone Hermite), so
     it has no steps where the good scores that it rests on lie apart. Below the first knot it falls towards 0. Above the
     last it is y + shape * log(1 + rate * (r - knot) / shape): a generalised Pareto tail of index 1 / shape, which is
-    the predictive law of an exponential tail known from `shape` excesses (`trainers.calibrate`).
+    the predictive law of an exponential tail known from `shape` excesses (`trainers.calibration.thresholds`).
     """
 
     knots: Annotated[tuple[float, ...], msgspec.Meta(min_length=2, max_length=256)]
@@ -166,8 +166,8 @@ class Executable(Struct, frozen=True):
     `network` is an ONNX file; `gaussian` a safetensors file of the packed per-position model
     (`kernels.Gaussian`), absent where the network itself gives the distance grid. `data` lists files that the network
     refers to (ONNX external data). `held_out` is a safetensors file of what the calibration rests on, see
-    `trainers.record`; serving does not read it, an ensemble with this model is calibrated from it. `reference` is one
-    of what good pictures look like and score, see `engine.drift.reference`; older bundles have none.
+    `trainers.calibration.record`; serving does not read it, an ensemble with this model is calibrated from it.
+    `reference` is one of what good pictures look like and score, see `engine.drift.reference`; older bundles have none.
     """
 
     network: File

@@ -76,10 +76,10 @@ def decide(
 def narrowed(raw_score: float, raw_map: F32, view: View, calibration: Calibration) -> float:
     """The raw score of the part of a picture that counts, never more than that of the whole.
 
-    Where the score is the map's maximum (which is told as `trainers.calibrate` tells it) it is the maximum inside the
-    view. A score of the network's own, or of an ensemble, cannot be had of a part: it counts as far as the map inside
-    the view bears it out. Of score and peak, each on its calibrated scale, the lower one is taken, so such a picture is
-    rejected only where its mask, too, shows something inside the view.
+    Where the score is the map's maximum (which is told as `trainers.calibration.thresholds` tells it) it is the maximum
+    inside the view. A score of the network's own, or of an ensemble, cannot be had of a part: it counts as far as the
+    map inside the view bears it out. Of score and peak, each on its calibrated scale, the lower one is taken, so such a
+    picture is rejected only where its mask, too, shows something inside the view.
     """
     peak = view.peak(raw_map)
     if math.isclose(raw_score, float(raw_map.max()), rel_tol=1e-4):

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 from engine import cascade
 from engine.cascade import Pairs, exceedance, exit_limit, outcome
 from engine.errors import BundleError
-from trainers.calibrate import tail_level
+from trainers.calibration.thresholds import tail_level
 
 
 def frames(n, seed, correlation=0.5):

@@ -18,7 +18,7 @@ from engine.errors import UsageError
 from trainers.progress import Progress
 
 DEFAULT_TARGET_FPR = 0.01
-AS_GIVEN = "as given"  # a protocol's data unchanged, see `trainers.copies`
+AS_GIVEN = "as given"  # a protocol's data unchanged, see `trainers.dataset.copies`
 OF_SOME = frozenset(
     {
         "backbone",
@@ -141,7 +141,7 @@ class Shared:
 class Variant:
     """A row of one of the paper's tables: a trainer with some of its parts changed or switched off.
 
-    `copies` are those of the data that it is trained and judged on, by their names in `trainers.copies`. With a
+    `copies` are those of the data that it is trained and judged on, by their names in `trainers.dataset.copies`. With a
     `representation` only what follows it is trained (`TrainOptions.representation`).
     """
 

@@ -12,9 +12,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from engine.contract import Manifest
 from trainers import manifest
 from trainers.base import TrainOptions, TrainReport
-from trainers.checkpoint import Checkpoint
-from trainers.data import TrainingSet, check_training, read_dataset
-from trainers.holdout import Split
+from trainers.calibration.holdout import Split
+from trainers.dataset.good import TrainingSet, check_training, read_dataset
+from trainers.learning.checkpoint import Checkpoint
 from trainers.progress import Progress
 
 Fact = float | int | str | bool | None

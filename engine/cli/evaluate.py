@@ -82,9 +82,9 @@ def _write(out: Path, title: str, found: Any, judge: Any, dataset: Any) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(console.to_json(found.document()))
     subtitle = f"{found.n_good} good and {found.n_defect} defective pictures from {dataset.path}"
-    training("summary", "eval").write_evaluation(out / "report.html", title, subtitle, found, judge)
-    sights = training("evaluate", "eval").look(judge, dataset.judged)
-    training("pictures", "eval").write_pictures(out / "pictures", sights, title)
+    training("evaluation.summary", "eval").write_evaluation(out / "report.html", title, subtitle, found, judge)
+    sights = training("evaluation.evaluate", "eval").look(judge, dataset.judged)
+    training("evaluation.pictures", "eval").write_pictures(out / "pictures", sights, title)
 
 
 def _print(title: str, document: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def fuse(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Make one bundle of several, with one score, one map and thresholds of its own."""
-    fusing, progress = training("fuse", "fuse"), training("progress", "fuse")
+    fusing, progress = training("ensemble.fuse", "fuse"), training("progress", "fuse")
     options = fusing.FuseOptions(
         members=tuple(bundles),
         data=data,
@@ -67,7 +67,7 @@ def report(made: Any, data: Path, json: bool) -> None:
     if json:
         console.print_json(made.to_json())
         return
-    calibrate = training("calibrate", "train")
+    calibrate = training("calibration.thresholds", "train")
     for precision, calibration in made.calibration.items():
         console.out.print(f"\n[bold]{precision}[/bold]")
         console.out.print(calibrate.describe(calibration), markup=False, highlight=False)

@@ -56,7 +56,7 @@ def protocol(
         def open_judge(path: Path) -> Iterator[Any]:
             bundle, predictor = read_and_open(path, Runtime(backend="onnx", threads=threads), _BATCH)
             calibration = bundle.calibration("fp32")
-            yield training("evaluate", "protocol").Judge(predictor.predict, bundle.sheet, calibration)
+            yield training("evaluation.evaluate", "protocol").Judge(predictor.predict, bundle.sheet, calibration)
             predictor.close()
 
         outcome = protocols.run(name, registry.get(method), options, open_judge, progress.on_stderr(), ratio)

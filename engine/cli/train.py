@@ -96,7 +96,7 @@ def train(
     )
     shown = progress.on_stderr()
     if method == "ensemble":
-        ensemble = training("ensemble", "train")
+        ensemble = training("ensemble.train", "train")
         chosen = members.split(",") if members else ensemble.MEMBERS
         made = ensemble.train(options, chosen, review_fpr, opener(threads), shown)
     elif members is not None or review_fpr is not None:

@@ -13,12 +13,12 @@ _BATCH = 8
 
 def write(path: Path, summary: dict[str, Any], cells: Path, bundle: Path) -> None:
     """Write the self-contained page; the unseen cells are judged once more for it."""
-    from trainers.data import read_dataset
-    from trainers.elpv import LICENCE
-    from trainers.evaluate import Judge, evaluate
+    from trainers.dataset.elpv import LICENCE
+    from trainers.dataset.good import read_dataset
+    from trainers.evaluation.evaluate import Judge, evaluate
+    from trainers.evaluation.report import Text, write_report
+    from trainers.evaluation.summary import sections
     from trainers.progress import on_stderr
-    from trainers.report import Text, write_report
-    from trainers.summary import sections
 
     loaded, predictor = read_and_open(bundle, Runtime(), _BATCH)
     judge = Judge(predictor.predict, loaded.sheet, loaded.calibration("fp32"))
@@ -30,7 +30,7 @@ def write(path: Path, summary: dict[str, Any], cells: Path, bundle: Path) -> Non
 
 
 def _stream(summary: dict[str, Any]) -> Any:
-    from trainers.report import Tile, Tiles
+    from trainers.evaluation.report import Tile, Tiles
 
     lost = summary["frames"] - summary["results"] - summary["dead"]
     latency = summary["latency_ms"]

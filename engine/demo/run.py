@@ -68,8 +68,9 @@ class Streamed:
 
 def run(out: Path, console: Console) -> Summary:
     """Run the demo; the bundle, the report and the server's log stay in `out`."""
-    from trainers import elpv, registry
+    from trainers import registry
     from trainers.base import TrainOptions
+    from trainers.dataset import elpv
     from trainers.progress import on_stderr
 
     logging.getLogger("engine").setLevel(logging.WARNING)
@@ -101,7 +102,7 @@ def _stream(cameras: Cameras, out: Path, console: Console) -> Streamed:
 
 
 def _summarise(cameras: Cameras, streamed: Streamed, trained: Any, out: Path) -> Summary:
-    from trainers.metrics import image_auroc
+    from trainers.evaluation.metrics import image_auroc
 
     results = _results(streamed.live)
     good = [r for r in results if not cameras.defective[r.id]]

@@ -3,7 +3,7 @@
 Which of the recent frames are good nobody knows, but most are. So the shift is read off the middle half of their
 scores, which a few defects do not move: its median and its width, against those of the reference. Good frames are taken
 to score as in training but for that shift, and the training's tail says how many of them then reach the threshold. It
-is the tail that thresholds are set by (`trainers.calibrate`): empirical up to the k largest, beyond them
+is the tail that thresholds are set by (`trainers.calibration.thresholds`): empirical up to the k largest, beyond them
 P(excess > x) = (1 + x / S)^-k.
 """
 
@@ -28,7 +28,7 @@ def false_alarm_rate(reference: F64, recent: F64, threshold: float) -> float:
 
 
 def tail_probability(ordered: F64, level: float) -> float:
-    """That one more score exceeds `level`: the inverse of `trainers.calibrate.tail_level` in the tail."""
+    """That one more score exceeds `level`: the inverse of `trainers.calibration.thresholds.tail_level` in the tail."""
     n = len(ordered)
     k = max(_LEAST_EXCESSES, n // _TAIL_PICTURES)
     body = ordered[n - k - 1]

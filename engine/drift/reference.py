@@ -23,7 +23,8 @@ SIGNALS = (SCORE, *NAMES)
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Of each of SIGNALS the values of good pictures, (n,) ascending; of scores held-out ones, see `trainers.record`.
+    """Of each of SIGNALS the values of good pictures, (n,) ascending; of scores held-out ones, see
+    `trainers.calibration.record`.
 
     `size` is the (height, width) px at which the pictures were looked at.
     """

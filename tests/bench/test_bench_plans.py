@@ -18,7 +18,7 @@ from benchmarks.roofline import Device, Work, network_flops, work_of
 from engine import bundle as bundles
 from engine.serving import tensorrt
 from engine.serving.base import ConstantPredictor
-from trainers.export import export_onnx
+from trainers.network.export import export_onnx
 
 ROOT = Path(bench_plans.__file__).parents[1]
 

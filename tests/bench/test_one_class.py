@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import one_class
-from trainers import resized
-from trainers.labelled import Labelled, Part, Stored
+from trainers.dataset import resized
+from trainers.dataset.labelled import Labelled, Part, Stored
 from trainers.progress import RecordedProgress
 
 

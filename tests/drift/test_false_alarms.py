@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.drift.false_alarms import false_alarm_rate, tail_probability
-from trainers.calibrate import tail_level
+from trainers.calibration.thresholds import tail_level
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.01, 0.001])

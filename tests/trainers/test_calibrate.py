@@ -6,7 +6,7 @@ from scipy import stats
 
 from engine.contract import Calibration
 from engine.decide import calibrated_score
-from trainers.calibrate import (
+from trainers.calibration.thresholds import (
     PixelScores,
     ResplitCheck,
     Split,
@@ -17,7 +17,7 @@ from trainers.calibrate import (
     scale,
     tail_level,
 )
-from trainers.data import blocks
+from trainers.dataset.good import blocks
 
 LAWS = {
     "normal": stats.norm(10, 1),

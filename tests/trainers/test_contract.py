@@ -14,8 +14,8 @@ from engine.errors import BundleError, UsageError
 from engine.serving.select import local_backends, open_local
 from trainers import registry
 from trainers.base import OF_SOME
-from trainers.data import Pictures, read_dataset
-from trainers.evaluate import Judge, evaluate
+from trainers.dataset.good import Pictures, read_dataset
+from trainers.evaluation.evaluate import Judge, evaluate
 from trainers.progress import RecordedProgress
 
 pytestmark = pytest.mark.parametrize("method", registry.names())

@@ -2,8 +2,8 @@
 
 import pytest
 
-from trainers.copies import at_ratio, copy_named
-from trainers.data import read_dataset
+from trainers.dataset.copies import at_ratio, copy_named
+from trainers.dataset.good import read_dataset
 from trainers.progress import RecordedProgress
 
 

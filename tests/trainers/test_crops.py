@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from trainers.crops import random_crop
+from trainers.dataset.crops import random_crop
 
 
 def crop(x, side, across, down, mirrored=False):

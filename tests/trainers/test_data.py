@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from engine.errors import DataError
-from trainers.data import MIN_GOOD, Pictures, batches, blocks, check_training, read_dataset, read_mask
+from trainers.dataset.good import MIN_GOOD, Pictures, batches, blocks, check_training, read_dataset, read_mask
 
 
 def put(path: Path, seed: int = 0, size: tuple[int, int] = (24, 32)) -> Path:

@@ -13,8 +13,8 @@ from engine.errors import DataError
 from engine.interest import View
 from engine.serving.base import ConstantPredictor
 from engine.sheet import Sheet
-from trainers.data import read_dataset
-from trainers.evaluate import Judge, evaluate, look
+from trainers.dataset.good import read_dataset
+from trainers.evaluation.evaluate import Judge, evaluate, look
 from trainers.progress import RecordedProgress
 
 KEYS = {

@@ -17,11 +17,13 @@ from engine.cascade import read as read_frames
 from engine.cli.fuse import opener
 from engine.errors import BundleError, DataError, UsageError
 from engine.serving.select import local_backends, open_local
-from trainers import ensemble, record, registry
+from trainers import registry
 from trainers.base import TrainOptions
-from trainers.data import Pictures, read_dataset
-from trainers.evaluate import Judge, evaluate
-from trainers.fuse import FuseOptions, fuse
+from trainers.calibration import record
+from trainers.dataset.good import Pictures, read_dataset
+from trainers.ensemble.fuse import FuseOptions, fuse
+from trainers.ensemble.train import train as ensemble
+from trainers.evaluation.evaluate import Judge, evaluate
 from trainers.progress import RecordedProgress
 
 OPEN = opener(threads=1)

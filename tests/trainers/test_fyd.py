@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from engine.alignment import to_picture
-from trainers import backbones, resized
+from trainers import backbones
 from trainers.base import TrainOptions
-from trainers.checkpoint import Checkpoint
+from trainers.dataset import resized
 from trainers.fyd.alignment import (
     FeatureAlignment,
     ImageAlignment,
@@ -24,7 +24,8 @@ from trainers.fyd.learn import Learner, learn
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.noncontrastive import NonContrastive, negative_cosine, partners
 from trainers.fyd.settings import Settings
-from trainers.learning import seeded
+from trainers.learning.checkpoint import Checkpoint
+from trainers.learning.passes import seeded
 from trainers.progress import RecordedProgress
 
 NONE = (False, False, False)

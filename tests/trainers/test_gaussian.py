@@ -7,10 +7,11 @@ import pytest
 
 import kernels
 from engine.errors import UsageError
-from trainers import gaussian, resized
-from trainers.data import blocks
-from trainers.features import Extractor, Features
-from trainers.holdout import HeldOut, Split
+from trainers.calibration.holdout import HeldOut, Split
+from trainers.dataset import resized
+from trainers.dataset.good import blocks
+from trainers.network import gaussian
+from trainers.network.features import Extractor, Features
 from trainers.progress import RecordedProgress
 
 RECIPE = gaussian.Recipe(regularisation=0.1, smoothing_sigma_px=2.0, target_fpr=0.05)

@@ -8,8 +8,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trainers.halves import halve
-from trainers.layers import learnt
+from trainers.network.halves import halve
+from trainers.network.layers import learnt
 
 SIDE = 8
 

@@ -5,9 +5,9 @@ import pytest
 
 from engine.errors import DataError
 from engine.maps import MapHead
-from trainers.calibrate import PixelScores, calibrate
-from trainers.holdout import HeldOut, hold_out
-from trainers.resized import Resized
+from trainers.calibration.holdout import HeldOut, hold_out
+from trainers.calibration.thresholds import PixelScores, calibrate
+from trainers.dataset.resized import Resized
 
 
 def pictures(n):

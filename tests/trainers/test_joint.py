@@ -6,9 +6,9 @@ import pytest
 from engine.errors import DataError
 from engine.fusion import fuse
 from engine.maps import MapHead
-from trainers.calibrate import Split, resplit_check
-from trainers.joint import How, fuse_jointly, join
-from trainers.record import Record
+from trainers.calibration.record import Record
+from trainers.calibration.thresholds import Split, resplit_check
+from trainers.ensemble.joint import How, fuse_jointly, join
 
 HEAD = MapHead((2, 2), 4, 4, 0.0)
 HOW = How("mean", (1.0, 1.0, 1.0), (4, 4))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError
-from trainers.data import Item, Pictures, read_dataset
-from trainers.labelled import read_labelled, write_one_class
+from trainers.dataset.good import Item, Pictures, read_dataset
+from trainers.dataset.labelled import read_labelled, write_one_class
+from trainers.dataset.subsets import spare_pictures
 from trainers.progress import RecordedProgress
-from trainers.subsets import spare_pictures
 
 LABELS = {"train": [0, 1, 2, 1, 0, 1], "test": [2, 0, 1]}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.checkpoint import Checkpoint
-from trainers.learning import learn, seeded, torch_threads
+from trainers.dataset.resized import Resized
+from trainers.learning.checkpoint import Checkpoint
+from trainers.learning.passes import learn, seeded, torch_threads
 from trainers.progress import RecordedProgress
-from trainers.resized import Resized
 
 PICTURES = Resized(np.zeros((6, 1, 1, 3), np.uint8), np.arange(6))
 

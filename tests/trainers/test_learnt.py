@@ -11,12 +11,12 @@ from engine import bundle
 from engine.errors import DataError
 from engine.maps import MapHead
 from engine.serving.select import open_local
-from trainers import learnt
 from trainers.base import TrainOptions
-from trainers.calibrate import PixelScores, calibrate
-from trainers.data import Pictures, read_dataset
-from trainers.holdout import held_out_rows
-from trainers.learnt import Learnt
+from trainers.calibration.holdout import held_out_rows
+from trainers.calibration.thresholds import PixelScores, calibrate
+from trainers.dataset.good import Pictures, read_dataset
+from trainers.learning.learnt import Learnt
+from trainers.learning.passes import learnt
 from trainers.progress import RecordedProgress
 
 SIDE, SIGMA_PX = 64, 2.0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import kernels
-from trainers.mahalanobis import Mahalanobis, mahalanobis_map
+from trainers.network.mahalanobis import Mahalanobis, mahalanobis_map
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import f1_score, roc_auc_score
 
-from trainers.metrics import PixelMeter, f1, image_auroc, image_roc
+from trainers.evaluation.metrics import PixelMeter, f1, image_auroc, image_roc
 
 
 def scene(rng, shape=(24, 30), regions=3, strength=9000.0):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.patches import cut, per_side
+from trainers.dataset.patches import cut, per_side
 
 
 @pytest.mark.parametrize(("side", "patch", "stride"), [(64, 32, 16), (48, 32, 8), (32, 32, 16), (40, 16, 4)])

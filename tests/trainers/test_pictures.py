@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from trainers.charts import roc, score_histogram
-from trainers.data import Item
-from trainers.evaluate import Judged, Sight
-from trainers.pictures import PANELS, caption, fitted, heat, jpeg, overlay, panels, truth, write_pictures
+from trainers.dataset.good import Item
+from trainers.evaluation.charts import roc, score_histogram
+from trainers.evaluation.evaluate import Judged, Sight
+from trainers.evaluation.pictures import PANELS, caption, fitted, heat, jpeg, overlay, panels, truth, write_pictures
 
 
 def photo(height=40, width=60):

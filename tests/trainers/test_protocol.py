@@ -14,10 +14,11 @@ from engine.contract import Calibration, Estimate, Scale
 from engine.errors import UsageError
 from engine.serving.base import ConstantPredictor
 from engine.sheet import Sheet
-from trainers import disturb, protocol
 from trainers.base import Shared, TrainOptions, TrainReport, Variant
-from trainers.data import Pictures, read_dataset, read_mask
-from trainers.evaluate import Judge
+from trainers.dataset import disturb
+from trainers.dataset.good import Pictures, read_dataset, read_mask
+from trainers.evaluation import protocol
+from trainers.evaluation.evaluate import Judge
 from trainers.fyd import Fyd, Settings
 from trainers.fyd.variants import EPOCHS
 from trainers.progress import RecordedProgress

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trainers.features import Extractor
-from trainers.quantise import TENSORRT, quantise
+from trainers.network.features import Extractor
+from trainers.network.quantise import TENSORRT, quantise
 
 SIDE = 16
 
@@ -157,7 +157,8 @@ def test_the_root_logger_stays_as_it_is(network, tmp_path):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e-12), tensor.name))
     onnx.save(model, tmp_path / "small.onnx")
     code = (
-        "import logging, sys; import numpy as np; from pathlib import Path; from trainers.quantise import quantise;"
+        "import logging, sys; import numpy as np; from pathlib import Path;"
+        "from trainers.network.quantise import quantise;"
         "quantise(Path(sys.argv[1]), Path(sys.argv[2]), iter([np.zeros((2, 16, 16, 3), np.uint8)]));"
         "print(logging.getLogger().handlers)"
     )

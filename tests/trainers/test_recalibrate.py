@@ -19,12 +19,12 @@ from engine.export import registry as targets
 from engine.export.base import ExportOptions
 from engine.serving.select import open_local
 from trainers import registry
-from trainers.calibrate import level_of
-from trainers.data import Pictures, read_dataset
-from trainers.exported import Exported
-from trainers.holdout import held_out_rows
+from trainers.calibration.holdout import held_out_rows
+from trainers.calibration.recalibrate import Order, recalibrate
+from trainers.calibration.thresholds import level_of
+from trainers.dataset.good import Pictures, read_dataset
+from trainers.network.exported import Exported
 from trainers.progress import RecordedProgress
-from trainers.recalibrate import Order, recalibrate
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has no package for this platform")
 

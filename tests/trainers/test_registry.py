@@ -6,10 +6,10 @@ from engine.contract import NAME_PATTERN
 from engine.errors import UsageError
 from trainers import registry
 from trainers.base import Trainer, TrainOptions
-from trainers.copies import copy_named
+from trainers.dataset.copies import copy_named
+from trainers.evaluation.protocol import PROTOCOLS
 from trainers.fyd import Fyd
 from trainers.progress import RecordedProgress
-from trainers.protocol import PROTOCOLS
 
 
 @pytest.mark.parametrize("name", registry.names())

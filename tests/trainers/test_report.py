@@ -10,11 +10,11 @@ import pytest
 from engine.contract import Calibration, Estimate, Scale
 from engine.serving.base import ConstantPredictor
 from engine.sheet import Sheet
-from trainers.data import read_dataset
-from trainers.evaluate import Judge, evaluate
+from trainers.dataset.good import read_dataset
+from trainers.evaluation.evaluate import Judge, evaluate
+from trainers.evaluation.report import Card, Facts, Gallery, Table, Text, Tile, Tiles, render, write_report
+from trainers.evaluation.summary import write_evaluation
 from trainers.progress import RecordedProgress
-from trainers.report import Card, Facts, Gallery, Table, Text, Tile, Tiles, render, write_report
-from trainers.summary import write_evaluation
 
 ESTIMATE = Estimate(
     target_fpr=0.05,

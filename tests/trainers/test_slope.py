@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import kernels
-from trainers.mahalanobis import Mahalanobis
+from trainers.network.mahalanobis import Mahalanobis
 
 EPS = 0.5
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError
-from trainers.data import read_dataset
-from trainers.subsets import write_contaminated, write_outliers, write_small
+from trainers.dataset.good import read_dataset
+from trainers.dataset.subsets import write_contaminated, write_outliers, write_small
 
 
 def contents(items):

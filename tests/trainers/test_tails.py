@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from trainers.calibrate import tail_level
-from trainers.tails import fit_tail
+from trainers.calibration.tails import fit_tail
+from trainers.calibration.thresholds import tail_level
 
 LAWS = {
     "normal": stats.norm(10, 1),

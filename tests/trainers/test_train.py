@@ -17,16 +17,17 @@ from engine.contract import MANIFEST_NAME
 from engine.maps import MapHead
 from engine.serving.select import open_local
 from engine.sheet import Sheet
-from trainers import backbones, resized
+from trainers import backbones
 from trainers.base import TrainOptions
-from trainers.checkpoint import Checkpoint
-from trainers.data import Pictures, read_dataset
-from trainers.evaluate import Judge, evaluate
-from trainers.features import Extractor
+from trainers.dataset import resized
+from trainers.dataset.good import Pictures, read_dataset
+from trainers.evaluation.evaluate import Judge, evaluate
 from trainers.fyd import Fyd, Settings
 from trainers.fyd.learn import learn
 from trainers.fyd.model import Network, pick_channels
-from trainers.learning import seeded, torch_threads
+from trainers.learning.checkpoint import Checkpoint
+from trainers.learning.passes import seeded, torch_threads
+from trainers.network.features import Extractor
 from trainers.progress import RecordedProgress
 
 SIDE = 64

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trainers.weights import weight, weights
+from trainers.ensemble.weights import weight, weights
 
 
 def test_a_member_weighs_its_auroc_above_chance():

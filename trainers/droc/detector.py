@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.types import F32
+from trainers.dataset.patches import per_side
+from trainers.dataset.pixels import in_unit_range
 from trainers.droc.classifiers import Classifier
 from trainers.droc.head import ROTATIONS, RotationHead
 from trainers.droc.network import Trunk
-from trainers.patches import per_side
-from trainers.pixels import in_unit_range
 
 
 class Scored(nn.Module):

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.dataset.resized import Resized
 from trainers.droc.pictures import random_patches
 from trainers.droc.pretext import Representation, pretext_loss
 from trainers.droc.settings import Settings
 from trainers.droc.uniformity import mmd
-from trainers.resized import Resized
 from trainers.width import device
 
 _EPOCH_SEEDS = 100_003  # more than any training's epochs

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainers.backbones import STRIDES, Backbone
 from trainers.backbones.resnet import BasicBlock
-from trainers.patches import cut, per_side
+from trainers.dataset.patches import cut, per_side
 
 STAGES = (64, 128, 256, 512)  # ResNet-18's channels
 LARGE_PX = 128  # from here on the stem is ImageNet's

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from engine.types import F64
+from trainers.dataset.pixels import in_unit_range
+from trainers.dataset.resized import Resized
 from trainers.droc.network import Trunk
-from trainers.pixels import in_unit_range
 from trainers.progress import Progress
-from trainers.resized import Resized
 from trainers.width import device
 
 _BATCH = 8

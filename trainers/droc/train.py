@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from engine import bundle
 from engine.errors import UsageError
-from trainers import backbones, learnt
+from trainers import backbones
 from trainers.base import Shared, TrainOptions, TrainReport, Variant
-from trainers.checkpoint import Checkpoint
 from trainers.droc import saved
 from trainers.droc.classifiers import Classifier
 from trainers.droc.fit import fit
@@ -20,8 +19,9 @@ from trainers.droc.pretext import Representation
 from trainers.droc.settings import Settings
 from trainers.droc.variants import lines
 from trainers.job import Fact, Job
-from trainers.learning import learn, seeded
-from trainers.learnt import Learnt
+from trainers.learning.checkpoint import Checkpoint
+from trainers.learning.learnt import Learnt
+from trainers.learning.passes import learn, learnt, seeded
 from trainers.progress import Progress
 
 _MEAN, _STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainers.crops import random_crop
+from trainers.dataset.crops import random_crop
 
 MIN_SIDE = 0.5  # of a crop, as a share of the picture's
 JITTER = 0.4  # of brightness, contrast and saturation: factors within 1 +- this; of hue: so many turns at most

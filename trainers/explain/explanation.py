@@ -20,7 +20,7 @@ from trainers.explain.gradients import Attribution, integrated_gradients
 from trainers.explain.occlusion import Occlusion, occlusion
 from trainers.explain.question import Place, Question
 from trainers.explain.rebuild import rebuild, verify
-from trainers.learning import torch_threads
+from trainers.learning.passes import torch_threads
 from trainers.progress import Progress
 
 AGREES_FROM = 0.5  # correlation of integrated gradients with occlusion

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from engine.types import F32, U8, Result
+from trainers.evaluation.pictures import overlay
+from trainers.evaluation.report import Plate, Plates, Section, Table, Tile, Tiles, write_report
 from trainers.explain.explanation import AGREES_FROM, Explanation
 from trainers.explain.rebuild import TOLERANCE
 from trainers.explain.views import scores, views
-from trainers.pictures import overlay
-from trainers.report import Plate, Plates, Section, Table, Tile, Tiles, write_report
 
 PAGE = "explanation.html"
 ARRAYS = "arrays.npz"

@@ -26,7 +26,7 @@ from engine.contract import FEATURES_NAME, GRID_NAME, POSITIONS_NAME, SCORE_NAME
 from engine.errors import BackendError
 from engine.maps import operator
 from kernels import Gaussian
-from trainers.mahalanobis import Mahalanobis
+from trainers.network.mahalanobis import Mahalanobis
 
 TOLERANCE = 1e-4  # of the score, or of the calibrated scale's width where that is larger
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.types import F32, U8
+from trainers.evaluation.pictures import heat, overlay
 from trainers.explain.explanation import Explanation
 from trainers.explain.occlusion import Occlusion
-from trainers.pictures import heat, overlay
 
 _SMOOTHED_SHARE = 1 / 64  # of the longer side: attributions of single pixels are noise to the eye
 _TOP_PERCENT = 99.7  # drawn as the strongest, so that one pixel does not darken all others

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers import learning
-from trainers.checkpoint import Checkpoint
+from trainers.dataset.resized import Resized
 from trainers.fyd.model import Network
 from trainers.fyd.noncontrastive import NonContrastive, partners
 from trainers.fyd.settings import Settings
-from trainers.learning import seeded
+from trainers.learning.checkpoint import Checkpoint
+from trainers.learning.passes import passes as learning
+from trainers.learning.passes import seeded
 from trainers.progress import Progress
-from trainers.resized import Resized
 
 
 class Learner:

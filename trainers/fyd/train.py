@@ -9,20 +9,23 @@ import msgspec
 
 from engine import bundle
 from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executable, Input, Manifest, Precision
-from trainers import backbones, gaussian, manifest, record, reference, resized
+from trainers import backbones, manifest
 from trainers.base import AS_GIVEN, TrainOptions, TrainReport, Variant, refuse_others
-from trainers.disturb import CHANGES
-from trainers.export import export_onnx
-from trainers.features import Extractor
+from trainers.calibration import record, reference
+from trainers.dataset import resized
+from trainers.dataset.disturb import CHANGES
 from trainers.fyd.learn import learn
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
 from trainers.fyd.variants import tables
-from trainers.gaussian import Fitted, Recipe
 from trainers.job import Fact, Job, read_training
-from trainers.learning import seeded, torch_threads
+from trainers.learning.passes import seeded, torch_threads
+from trainers.network import gaussian
+from trainers.network.export import export_onnx
+from trainers.network.features import Extractor
+from trainers.network.gaussian import Fitted, Recipe
+from trainers.network.quantise import quantise, samples
 from trainers.progress import Progress
-from trainers.quantise import quantise, samples
 
 NETWORKS: dict[Precision, str] = {"fp32": "network.onnx", "int8": "network.int8.onnx"}
 GAUSSIANS: dict[Precision, str] = {"fp32": "gaussian.safetensors", "int8": "gaussian.int8.safetensors"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from trainers.dataset.pixels import in_unit_range
 from trainers.igd.model import Descriptor
 from trainers.igd.patches import cut, joined, patches_a_side
-from trainers.pixels import in_unit_range
 
 
 class Fused(nn.Module):

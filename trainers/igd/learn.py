@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainers.dataset.resized import Resized
 from trainers.igd.decoder import Critic
 from trainers.igd.encoder import Trunk
 from trainers.igd.latent import e_step
@@ -19,7 +20,6 @@ from trainers.igd.losses import MAX_ALPHA, blended, critic_loss, fooling_loss, i
 from trainers.igd.model import Descriptor
 from trainers.igd.pictures import unit
 from trainers.igd.settings import Settings
-from trainers.resized import Resized
 from trainers.width import device
 
 _EPOCH_SEEDS = 100_003  # more than any training's epochs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainers import patches
+from trainers.dataset import patches
 
 STRIDE_PX = 16
 PATCH_PX = 2 * STRIDE_PX

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainers.dataset.pixels import in_unit_range
+from trainers.dataset.resized import Resized, on_disc
 from trainers.igd.patches import PATCH_PX, cut, patches_a_side
-from trainers.pixels import in_unit_range
-from trainers.resized import Resized, on_disc
 
 _BATCH = 32
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainers.dataset.resized import Resized
 from trainers.igd.encoder import Trunk
 from trainers.igd.pictures import unit
 from trainers.igd.views import view
-from trainers.resized import Resized
 from trainers.width import device
 
 TEMPERATURE = 0.5  # not in the paper; SimCLR's for small pictures

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainers import backbones, learnt
+from trainers import backbones
 from trainers.base import TrainOptions, TrainReport, Variant
-from trainers.checkpoint import Checkpoint
+from trainers.dataset.resized import Resized
 from trainers.igd.decoder import Critic
 from trainers.igd.detector import Fused
 from trainers.igd.encoder import FEATURES, BackboneTrunk, ResidualTrunk, Trunk
@@ -18,10 +18,10 @@ from trainers.igd.pretrain import Contrast, Distillation, PretrainingLearner
 from trainers.igd.settings import Settings
 from trainers.igd.variants import tables
 from trainers.job import Fact, Job
-from trainers.learning import learn, seeded
-from trainers.learnt import Learnt
+from trainers.learning.checkpoint import Checkpoint
+from trainers.learning.learnt import Learnt
+from trainers.learning.passes import learn, learnt, seeded
 from trainers.progress import Progress
-from trainers.resized import Resized
 
 _MEAN, _STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainers.crops import random_crop
+from trainers.dataset.crops import random_crop
 
 MIN_SIDE = 0.5  # of a crop, as a share of the picture's
 JITTER = 0.4  # brightness and contrast change by a factor within 1 +- this

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.pixels import in_unit_range
-from trainers.resized import Resized
+from trainers.dataset.pixels import in_unit_range
+from trainers.dataset.resized import Resized
 from trainers.ssae.model import STRIDE, Autoencoder
 from trainers.ssae.objective import Equation, loss
 from trainers.ssae.separation import Separation

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.pixels import in_unit_range
+from trainers.dataset.pixels import in_unit_range
 
 CHANNELS = (64, 128, 256)  # of the three resolutions above the bottleneck
 STACK_CHANNELS = 64  # of each dilated convolution

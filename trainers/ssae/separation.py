@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.pixels import in_unit_range
-from trainers.resized import Resized
+from trainers.dataset.pixels import in_unit_range
+from trainers.dataset.resized import Resized
 from trainers.ssae.corrupt import Corruption, Kind
 from trainers.ssae.model import Autoencoder
 

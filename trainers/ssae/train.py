@@ -8,15 +8,14 @@ import numpy as np
 import torch
 
 from engine.maps import MapHead
-from trainers import learnt
 from trainers.base import Objective, TrainOptions, TrainReport, Variant
-from trainers.data import blocks
-from trainers.holdout import BLOCKS
+from trainers.calibration.holdout import BLOCKS
+from trainers.dataset.good import blocks
+from trainers.dataset.resized import Resized
 from trainers.job import Fact, Job
-from trainers.learning import learn, seeded
-from trainers.learnt import Learnt
+from trainers.learning.learnt import Learnt
+from trainers.learning.passes import learn, learnt, seeded
 from trainers.progress import Progress
-from trainers.resized import Resized
 from trainers.ssae.learn import SsaeLearner
 from trainers.ssae.model import Autoencoder, ErrorMap, FusedMap
 from trainers.ssae.objective import Equation

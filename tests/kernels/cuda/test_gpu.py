@@ -9,7 +9,7 @@ import torch
 import kernels
 from engine import maps
 from kernels.cuda.head import MapHead
-from trainers.mahalanobis import Mahalanobis
+from trainers.network.mahalanobis import Mahalanobis
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,7 +8,7 @@ from trainers.droc import saved
 from trainers.droc.detector import RotationSoftmax, Scored, placing
 from trainers.droc.fit import fit
 from trainers.droc.settings import Settings
-from trainers.learning import seeded
+from trainers.learning.passes import seeded
 
 
 @pytest.mark.parametrize(("side", "patch", "stride"), [(256, 32, 4), (192, 64, 8), (64, 32, 16)])

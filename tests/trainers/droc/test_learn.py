@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from trainers.dataset.resized import Resized
 from trainers.droc import saved
 from trainers.droc.learn import DrocLearner
 from trainers.droc.pictures import patch_features, random_patches
 from trainers.droc.settings import Settings
 from trainers.droc.uniformity import mmd
-from trainers.learning import seeded
+from trainers.learning.passes import seeded
 from trainers.progress import RecordedProgress
-from trainers.resized import Resized
 
 QUICK = Settings(width="narrow", side_px=64, patches=4, batch_size=8, epochs=3)
 

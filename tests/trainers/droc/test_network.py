@@ -7,7 +7,7 @@ from torch import nn
 from trainers import backbones
 from trainers.backbones import STRIDES
 from trainers.droc.network import ImageNet, PaddingFree, ResNet18
-from trainers.learning import seeded
+from trainers.learning.passes import seeded
 
 
 def pictures(side, count=2):

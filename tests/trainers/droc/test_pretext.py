@@ -11,7 +11,7 @@ from trainers.droc import saved
 from trainers.droc.pretext import contrastive_loss, make_head, pretext_loss, rotation_loss, turned_four_ways
 from trainers.droc.settings import Settings
 from trainers.droc.views import view, widened
-from trainers.learning import seeded
+from trainers.learning.passes import seeded
 
 NARROW = Settings(width="narrow")
 

@@ -17,12 +17,12 @@ from engine.serving.select import open_local
 from engine.sheet import Sheet
 from trainers import registry
 from trainers.base import TrainOptions
-from trainers.data import Pictures, read_dataset
+from trainers.dataset.good import Pictures, read_dataset
 from trainers.droc import Droc, Settings, saved
 from trainers.droc.classifiers import KINDS
 from trainers.droc.fit import normalised
-from trainers.evaluate import Judge, evaluate
-from trainers.exported import Exported
+from trainers.evaluation.evaluate import Judge, evaluate
+from trainers.network.exported import Exported
 from trainers.progress import RecordedProgress
 
 SMALL = Settings(side_px=64, width="narrow", pretext="rotation", epochs=2, patches=8, head_layers=1)

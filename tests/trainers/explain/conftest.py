@@ -12,7 +12,7 @@ from engine import bundle as bundles
 from engine.bundle import Bundle
 from engine.serving.detector import Detector
 from engine.serving.select import open_local
-from trainers.data import Pictures, read_dataset
+from trainers.dataset.good import Pictures, read_dataset
 from trainers.explain.question import Question
 from trainers.explain.rebuild import rebuild
 

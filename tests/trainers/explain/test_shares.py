@@ -15,8 +15,8 @@ from engine.api import load
 from engine.cli import main
 from engine.cli.fuse import opener
 from trainers import registry
+from trainers.ensemble.fuse import FuseOptions, fuse
 from trainers.explain import shares
-from trainers.fuse import FuseOptions, fuse
 from trainers.progress import RecordedProgress
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainers.dataset.resized import Resized
 from trainers.igd.decoder import Critic
 from trainers.igd.encoder import ResidualTrunk
 from trainers.igd.latent import e_step
@@ -14,8 +15,7 @@ from trainers.igd.learn import DescriptorLearner, Plan, trunk_features
 from trainers.igd.model import Descriptor
 from trainers.igd.pictures import unit
 from trainers.igd.settings import Objective, Settings
-from trainers.learning import seeded
-from trainers.resized import Resized
+from trainers.learning.passes import seeded
 
 SIDE = 32
 SETTINGS = Settings(side_px=SIDE, width="narrow")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from trainers.dataset.resized import Resized
 from trainers.igd.patches import cut, joined, patches_a_side
 from trainers.igd.pictures import patches, unit
-from trainers.resized import Resized
 
 
 @pytest.fixture(params=[64, 128])

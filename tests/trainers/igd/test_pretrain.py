@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from trainers.dataset.resized import Resized
 from trainers.igd.encoder import ResidualTrunk
 from trainers.igd.learn import trunk_features
 from trainers.igd.pretrain import TEMPERATURE, Contrast, Distillation, PretrainingLearner, nt_xent
 from trainers.igd.views import view
-from trainers.learning import seeded
-from trainers.resized import Resized
+from trainers.learning.passes import seeded
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from engine.errors import UsageError
 from engine.serving.select import open_local
 from engine.sheet import Sheet
 from trainers.base import TrainOptions
-from trainers.data import Pictures, read_dataset
-from trainers.evaluate import Judge, evaluate
+from trainers.dataset.good import Pictures, read_dataset
+from trainers.evaluation.evaluate import Judge, evaluate
 from trainers.igd import Igd, Objective, Settings
 from trainers.igd.detector import Fused
 from trainers.igd.encoder import ResidualTrunk
 from trainers.igd.model import Descriptor
-from trainers.learning import seeded
+from trainers.learning.passes import seeded
 from trainers.progress import RecordedProgress
 
 SMALL = Settings(side_px=64, width="narrow", epochs=12, pretraining_epochs=2, patches=60)

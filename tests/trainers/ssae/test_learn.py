@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.checkpoint import Checkpoint
-from trainers.learning import learn, seeded
-from trainers.pixels import in_unit_range
+from trainers.dataset.pixels import in_unit_range
+from trainers.dataset.resized import Resized
+from trainers.learning.checkpoint import Checkpoint
+from trainers.learning.passes import learn, seeded
 from trainers.progress import RecordedProgress
-from trainers.resized import Resized
 from trainers.ssae.corrupt import Corruption
 from trainers.ssae.learn import SsaeLearner
 from trainers.ssae.model import Autoencoder

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from engine.contract import GRID_NAME
-from trainers.export import export_onnx
-from trainers.exported import Exported
-from trainers.learning import seeded
+from trainers.learning.passes import seeded
+from trainers.network.export import export_onnx
+from trainers.network.exported import Exported
 from trainers.ssae.model import Autoencoder, ErrorMap, FusedMap, StackedDilated
 
 TABLE_1 = [  # kind, filters, filter size, stride or dilations

@@ -10,12 +10,12 @@ from scipy.ndimage import gaussian_filter
 from engine import bundle
 from engine.serving.select import open_local
 from engine.sheet import Sheet
-from trainers import resized
-from trainers.data import Pictures, read_dataset
-from trainers.evaluate import Judge, evaluate
-from trainers.holdout import Split
+from trainers.calibration.holdout import Split
+from trainers.dataset import resized
+from trainers.dataset.good import Pictures, read_dataset
+from trainers.evaluation.evaluate import Judge, evaluate
 from trainers.job import Job
-from trainers.learning import seeded
+from trainers.learning.passes import seeded
 from trainers.progress import RecordedProgress
 from trainers.ssae import Settings, Ssae
 from trainers.ssae.model import Autoencoder, ErrorMap

@@ -1,0 +1,1 @@
+"""Thresholds and scales from good pictures only."""

@@ -1,0 +1,1 @@
+"""Pictures from disc: read, checked, set aside, copied with changes."""

@@ -1,0 +1,1 @@
+"""Several bundles trained or fused into one."""

@@ -1,0 +1,1 @@
+"""How good a bundle is: figures, pictures, reports, and the papers' protocols."""

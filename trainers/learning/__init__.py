@@ -1,0 +1,1 @@
+"""Training by gradient, the same for every method that learns a network."""

@@ -1,0 +1,1 @@
+"""From a torch network to the executables of a bundle."""

@@ -1,0 +1,183 @@
+"""A Gaussian per position on an extractor's features: fitted in one pass, calibrated on pictures left out.
+
+Pictures are streamed, so memory is bounded by grid and channels whatever their number. Letters: n pictures of a batch,
+K training pictures, C channels, h w grid, P = h * w positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from threadpoolctl import threadpool_limits
+
+import kernels
+from engine.alignment import to_picture
+from engine.contract import Calibration
+from engine.errors import UsageError
+from engine.maps import MapHead
+from engine.types import F32, F64, U8
+from kernels import Accumulator, Gaussian, mahalanobis_map, model_bytes
+from trainers.calibration.holdout import BLOCKS, HeldOut, Split, hold_out
+from trainers.dataset.good import blocks
+from trainers.dataset.resized import Resized
+from trainers.network.features import Extractor, Features
+from trainers.progress import Progress
+
+HELD_OUT_FROM = 1000  # from so many pictures on, some are never trained on and the threshold has a guarantee
+_WORK_BYTES = 12  # per C * C * P: 8 of kernels.Accumulator, 4 of the Gaussian of a fold
+_VARIANCE_FLOOR = 1e-3  # of the mean over channels: a channel that never moved in training must not decide alone
+_EPS_FLOOR = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to fit and to calibrate; see `fyd.settings.Settings` for the first two."""
+
+    regularisation: float
+    smoothing_sigma_px: float
+    target_fpr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A network, its Gaussian and its map head: what a bundle serves."""
+
+    extractor: Extractor
+    gaussian: Gaussian
+    head: MapHead
+
+    def score(self, images: U8) -> tuple[F64, F32]:
+        """(n, H, W, 3) uint8 RGB at the network's size -> raw scores (n,) and maps (n, H, W)."""
+        return self.judge(self.extractor(images))
+
+    def judge(self, features: Features) -> tuple[F64, F32]:
+        """Features of n pictures -> raw scores (n,) and maps (n, H, W)."""
+        return self.head(in_picture(self.distances(features), features))
+
+    def distances(self, features: Features) -> F32:
+        """Equation 7: features of n pictures -> distances (n, h, w) in the features' own frame."""
+        return mahalanobis_map(features.values, self.gaussian, threads=self.extractor.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A detector, the thresholds of its scores and what they rest on, and equation 10 on its training pictures."""
+
+    detector: Detector
+    calibration: Calibration
+    held_out: HeldOut
+    distance_variance: float
+
+
+def split(pictures: Resized) -> Split:
+    """Hold pictures out where there are enough of them; where there are not, calibration is by folds."""
+    if len(pictures) < HELD_OUT_FROM:
+        return Split(pictures, pictures.subset([]))
+    return hold_out(pictures)
+
+
+def check_memory(channels: int, grid: tuple[int, int], samples: int) -> str:
+    """One line on the size of the Gaussian to come; raises UsageError when fitting it cannot fit in memory."""
+    positions = grid[0] * grid[1]
+    model = model_bytes(channels, positions, samples)
+    need = model + _WORK_BYTES * channels * channels * positions
+    free = psutil.virtual_memory().available
+    size = f"{channels} channels at {grid[0]} x {grid[1]} positions make a Gaussian of {_gb(model)}"
+    if need > free:
+        fitting = int(channels * (free / need) ** 0.5)
+        raise UsageError(
+            f"{size}; fitting it takes {_gb(need)} of memory, {_gb(free)} are free: add --channels {fitting} or fewer"
+        )
+    return f"{size} (fitting takes {_gb(need)})"
+
+
+def fit(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progress) -> Fitted:
+    """Fit equation 6 on the training pictures and set thresholds by pictures that a model has not seen."""
+    features = extractor.of(pictures.training, progress)
+    head = MapHead(extractor.grid, extractor.height, extractor.width, recipe.smoothing_sigma_px)
+    with threadpool_limits(1):  # small matrices: more threads are slower, and the bits would depend on their number
+        total = _accumulate(extractor, features)
+        eps = diagonal(total, recipe.regularisation)
+        detector = Detector(extractor, total.fit(eps), head)
+        if len(pictures.held_out):
+            held_out, folds = _look(detector, extractor.of(pictures.held_out, progress)), 1
+        else:
+            held_out, folds = _leave_out(detector, total, eps, features, progress)
+    calibration = held_out.calibration(folds, recipe.target_fpr)
+    return Fitted(detector, calibration, held_out, distance_variance(detector, features))
+
+
+def distance_variance(detector: Detector, features: Features) -> float:
+    """Equation 10: the variance over pictures of each position's distance, averaged over positions."""
+    count, mean, scatter = 0, np.zeros(detector.extractor.grid), np.zeros(detector.extractor.grid)
+    for batch in features.batches():
+        for distances in detector.distances(batch).astype(np.float64):
+            count += 1
+            shift = distances - mean
+            mean += shift / count
+            scatter += shift * (distances - mean)
+    return float((scatter / count).mean())
+
+
+def _look(detector: Detector, features: Features) -> HeldOut:
+    """Score pictures that were never trained on."""
+    held_out = HeldOut(detector.head)
+    for batch in features.batches():
+        held_out.add(in_picture(detector.distances(batch), batch))
+    return held_out
+
+
+def _leave_out(
+    detector: Detector, total: Accumulator, eps: F64, features: Features, progress: Progress
+) -> tuple[HeldOut, int]:
+    """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks."""
+    held_out = HeldOut(detector.head)
+    parts = blocks(len(features), min(BLOCKS, len(features)))
+    with progress.task("calibrate", len(features)) as task:
+        for rows in parts:
+            fold = replace(detector, gaussian=_without(rows, total, eps, features))
+            for batch in features.at(rows).batches():
+                held_out.add(in_picture(fold.distances(batch), batch))
+            task.advance(len(rows))
+    return held_out, len(parts)
+
+
+def _without(rows: npt.NDArray[np.intp], total: Accumulator, eps: F64, features: Features) -> Gaussian:
+    """The Gaussian of all pictures but some: these are taken out of the sum and put back.
+
+    With fewer pictures than channels it is cheaper to start again from the others.
+    """
+    if len(features) <= total.channels:
+        return kernels.fit(np.delete(features.values, rows, axis=0), eps)
+    part = Accumulator(total.channels, *total.grid)
+    part.add(features.values[rows])
+    total.subtract(part)
+    gaussian = total.fit(eps)
+    total.merge(part)
+    return gaussian
+
+
+def in_picture(grids: F32, features: Features) -> F32:
+    """Distances (n, h, w) in the frame of the features -> in that of the picture."""
+    return grids if features.positions is None else to_picture(grids, features.positions)
+
+
+def _accumulate(extractor: Extractor, features: Features) -> Accumulator:
+    total = Accumulator(extractor.channels, *extractor.grid)
+    for batch in features.batches():
+        total.add(batch.values)
+    return total
+
+
+def diagonal(total: Accumulator, regularisation: float) -> F64:
+    """What to add to the diagonal of each channel (C,): a share of its variance, averaged over positions."""
+    variance = total.variance().mean(axis=(1, 2))  # (C,)
+    eps: F64 = regularisation * np.maximum(variance, _VARIANCE_FLOOR * variance.mean()) + _EPS_FLOOR
+    return eps
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.2f} GB"
