@@ -94,6 +94,9 @@ def test_push_says_what_it_sent_and_leaves_unreadable_files_out(run, server, tmp
     document = json.loads(done.stdout)
     assert (document["frames"], document["unreadable"], document["interruptions"]) == (1, 1, 0)
     assert "b.png" in done.stderr
+    done = run("push", tmp_path / "b.png", "--line", "a", "--camera", "b", "--redis", server.url, "--prefix", "cli")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none of its 1 pictures can be read" in done.stderr
 
 
 def test_doctor_says_what_there_is(run):
