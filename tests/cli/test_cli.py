@@ -238,3 +238,23 @@ def test_a_section_that_is_no_table_is_refused_under_a_flag_too(run, tmp_path):
     done = run("serve", "--config", config, "--redis", "embedded")
     assert done.returncode == 2
     assert "redis: expected" in done.stderr
+
+
+def test_ctrl_c_is_one_line_from_the_first_moment_on():
+    program = """
+import sys
+
+from engine.__main__ import main
+
+
+class Pressed:
+    def find_spec(self, name, *_):
+        if name == "engine.cli":
+            raise KeyboardInterrupt
+
+
+sys.meta_path.insert(0, Pressed())
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "engine: error: interrupted\n")
