@@ -17,6 +17,7 @@ Codec = Literal["raw", "jpeg", "png"]
 PixelFormat = Literal["RGB8", "BGR8", "Mono8"]
 Verdict = Literal["good", "review", "reject"]
 Status = Literal["ok", "expired"]
+DeadType = Literal["decode", "contract", "too_large", "too_small", "inference", "max_deliveries", "trimmed"]
 Tag = str | int | float | bool
 
 U8 = npt.NDArray[np.uint8]
@@ -125,7 +126,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Why a frame could not be processed; `type` is one of the wire contract's reasons."""
+    """Why a frame could not be processed; `type` is a `DeadType`, or one of a later version."""
 
     type: str
     message: str

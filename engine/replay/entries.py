@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from engine.codec import DATA, META, decode_dead, decode_frame, decode_result, encode_frame
 from engine.errors import ContractError, UsageError
 from engine.streams.keys import LineKeys
 from engine.streams.link import Link
+from engine.types import DeadType
 
 _PAGE = 64
 _ENTRY = re.compile(r"[0-9]+(-[0-9]+)?")
@@ -20,7 +21,7 @@ _ENTRY = re.compile(r"[0-9]+(-[0-9]+)?")
 class Chosen:
     """Dead letters of some types (none: of all), or the kept frames with entry ids from `first` to `last`.
 
-    Raises UsageError for a bound that is no entry id.
+    Raises UsageError for a bound that is no entry id, or a type that there is none of.
     """
 
     kept: bool = False
@@ -32,6 +33,8 @@ class Chosen:
         for flag, bound in (("--from", self.first), ("--to", self.last)):
             if bound not in ("-", "+") and not _ENTRY.fullmatch(bound):
                 raise UsageError(f"{flag}: expected an entry id such as 1764086400123-0, got {bound!r}")
+        if unknown := sorted(self.types - set(get_args(DeadType))):
+            raise UsageError(f"--type: expected one of {', '.join(get_args(DeadType))}, got {', '.join(unknown)}")
         if self.kept and self.types:
             raise UsageError("--type: chooses among dead letters; leave it out with --from and --to")
 

@@ -40,6 +40,7 @@ def test_dead_letters_as_a_table(run, arguments, line, make_config, run_burst):
         (["--as", "line1"], "--as: expected another line"),
         (["--from", "x"], "--from: expected an entry id"),
         (["--from", "-", "--type", "decode"], "--type: chooses among dead letters"),
+        (["--type", "decoded"], "--type: expected one of decode, contract,"),
         (["--as", "a b"], "line[0].name"),
     ],
 )
