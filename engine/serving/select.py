@@ -35,7 +35,7 @@ from engine.plans import library
 from engine.serving import tensorrt
 from engine.serving.base import Predictor
 from engine.serving.detector import Detector
-from engine.serving.ensemble import Cascade, Ensemble
+from engine.serving.ensemble import Cascade, Ensemble, here
 from engine.serving.fallback import FallbackPredictor
 from engine.serving.network import Network
 from engine.serving.onnx import OnnxNetwork
@@ -121,13 +121,12 @@ def open_local(bundle: Bundle, backend: Local, precision: Precision, threads: in
     if backend == "tensorrt":
         return tensorrt.open_detector(bundle, precision)
 
-    def network(of: Bundle, precision: Precision) -> Network:
-        path = of.file(of.executable(precision).network)
+    def network(path: Path) -> Network:
         return OnnxNetwork(path, threads) if backend == "onnx" else OpenvinoNetwork(path, threads)
 
     if bundle.members:
-        return Ensemble(bundle, precision, network, threads)
-    return Detector(bundle, precision, network(bundle, precision), threads)
+        return Ensemble(bundle, precision, here(bundle, precision, network, threads))
+    return Detector(bundle, precision, network(bundle.file(bundle.executable(precision).network)), threads)
 
 
 def open_cascade(bundle: Bundle, predictor: Predictor, runtime: Runtime, calibration: Calibration) -> Cascade | None:
@@ -165,6 +164,8 @@ def _key(bundle: Bundle, precision: Precision, candidates: tuple[Local, ...], th
     versions = [f"{name}={_version(name)}" for name in candidates]
     models = bundle.members.values() or [bundle]
     networks = [model.executable(precision).network.sha256 for model in models]
+    if bundle.members:
+        networks += [member.network.sha256 for member in bundle.ensemble(precision).members if member.network]
     parts = [*networks, precision, *versions, cpu_name(), str(cpu_count()), str(gpu()), str(threads), str(batch_size)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

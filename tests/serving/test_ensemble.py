@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
 from engine import bundle as bundles
@@ -21,8 +22,7 @@ from engine.export.base import ExportOptions
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline
 from engine.pipeline.lines import load_all
-from engine.serving.ensemble import Cascade, Ensemble
-from engine.serving.network import FunctionNetwork
+from engine.serving.ensemble import Cascade
 from engine.serving.select import choose_backend, local_backends, open_cascade, open_local, open_predictor
 from engine.serving.timing import frames_per_s
 from engine.streams.redis import connect
@@ -81,22 +81,27 @@ def test_screening_and_completing_is_predicting(make_ensemble, sheets, rule):
     assert list(completed.members) == list(whole.members)
 
 
-def test_members_with_one_network_file_run_it_once(duo, sheets, pictures):
+def test_what_networks_have_in_common_is_handed_from_one_to_the_next(duo, sheets):
     bundle = bundles.read(duo)
-    ran = []
-
-    def count(of, precision):
-        real = open_local(of, "onnx", precision, 1).network
-
-        def run(images):
-            ran.append(of.manifest.method)
-            return real.run(images)
-
-        return FunctionNetwork(run)
-
-    found = Ensemble(bundle, "fp32", count, threads=1).predict(sheets)
-    assert ran == ["grey", "fyd"]
+    networks = [member.network for member in bundle.ensemble("fp32").members]
+    assert [network and network.path for network in networks] == [None, "mixed.fp32.onnx", "twin.fp32.onnx"]
+    mixed, twin = (onnx.load(bundle.file(network)).graph for network in networks[1:])
+    assert [node.op_type for node in twin.node] == ["Identity"]
+    assert [given.name for given in twin.input] == [mixed.output[-1].name]
+    found = open_local(bundle, "onnx", "fp32", threads=1).predict(sheets)
     np.testing.assert_array_equal(found.members["mixed"], found.members["twin"])
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("n", [1, 6])
+def test_a_cascade_hands_it_over_too(make_ensemble, pictures, backend, n):
+    """A first member that gives, and a second that only takes: it gets no pictures to look at."""
+    bundle = bundles.read(make_ensemble(order=("twin", "mixed")))
+    ensemble = open_local(bundle, backend, "fp32", threads=2)
+    first = ensemble.screen(pictures[:n])
+    assert [array.shape for array in first.common.values()] == [(n, 4, 8, 8)]
+    completed = ensemble.complete(np.zeros_like(pictures[:n]), first)
+    np.testing.assert_allclose(completed.scores, ensemble.predict(pictures[:n]).scores, rtol=1e-12)
 
 
 def test_it_is_loaded_like_any_bundle(duo, pictures, tmp_path, monkeypatch):
@@ -180,7 +185,9 @@ def verdict_of(score, calibration):
     return "review" if score >= calibration.review else "good"
 
 
-@pytest.mark.parametrize("victim", ["members/grey/network.onnx", "members/mixed/bundle.json", "frames"])
+@pytest.mark.parametrize(
+    "victim", ["members/grey/network.onnx", "members/mixed/bundle.json", "frames", "mixed.fp32.onnx"]
+)
 def test_a_damaged_or_missing_part_is_refused(make_ensemble, victim):
     path = make_ensemble()
     (path / victim).write_bytes((path / victim).read_bytes() + b" ")
