@@ -14,6 +14,7 @@ from engine import bundle as bundles
 from engine.api import load
 from engine.bundle import sha256
 from engine.cascade import Limit
+from engine.cli import main
 from engine.config import Runtime, parse
 from engine.decide import with_thresholds
 from engine.errors import BundleError, ConfigError
@@ -22,6 +23,7 @@ from engine.export.base import ExportOptions
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline
 from engine.pipeline.lines import load_all
+from engine.plans import record as records
 from engine.serving.ensemble import Cascade
 from engine.serving.select import choose_backend, local_backends, open_cascade, open_local, open_predictor
 from engine.serving.timing import frames_per_s
@@ -246,9 +248,43 @@ def test_a_single_model_has_no_members(duo):
     assert replace(single, members={}) == single
 
 
-@pytest.mark.parametrize("target", ["onnx", "openvino", "tensorrt"])  # triton serves it whole
+@pytest.mark.parametrize("target", ["onnx", "openvino"])  # triton serves it whole, tensorrt each of its members
 def test_exports_are_of_one_model_and_say_where_the_members_are(duo, tmp_path, target):
     options = ExportOptions(bundles.read(duo), tmp_path / "out", recalibrate=lambda *_: pytest.fail("not reached"))
     with pytest.raises(BundleError, match=r"is an ensemble, and one model is wanted here; .*/members/mixed"):
         registry.get(target).export(options)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_so_too(duo, tmp_path, capsys):
+    assert main(["export", str(duo), "--target", "onnx", "--out", str(tmp_path / "out")]) == 2
+    assert f"is an ensemble, and one model is wanted here; name one of its members: {duo}/members/grey" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_plans_are_built_for_every_member(duo, sheets, tmp_path, capsys):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has no package for this platform")
+    given = ["--target", "tensorrt", "--batch", "1,1,2", "--out", str(tmp_path / "out"), "--json"]
+    assert main(["export", str(duo), *given]) == 0
+    document, exported = json.loads(capsys.readouterr().out), bundles.read(tmp_path / "out")
+    assert set(document["members"]) == {"grey", "mixed", "twin"}
+    for name, member in exported.members.items():
+        record = records.read(member.path / "network.plan")
+        assert record.network_sha256 == sha256(duo / "members" / name / "network.onnx")
+        assert record.batch == (1, 1, 2)
+        assert document["members"][name]["build"]["plan_sha256"] == sha256(member.path / "network.plan")
+    assert {file["path"] for file in document["files"]} == {
+        path.relative_to(exported.path).as_posix() for path in exported.path.rglob("*") if path.is_file()
+    }
+    a, b = (open_local(each, "onnx", "fp32", threads=1).predict(sheets) for each in (bundles.read(duo), exported))
+    np.testing.assert_array_equal(a.maps, b.maps)
+
+
+def test_plans_of_another_precision_would_need_other_thresholds(duo, tmp_path, capsys):
+    given = ["--target", "tensorrt", "--precision", "fp16", "--out", str(tmp_path / "out")]
+    assert main(["export", str(duo), *given]) == 2
+    assert "thresholds in fp16 would have to be set again for all members together" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not list(tmp_path.iterdir())
