@@ -1,4 +1,5 @@
-// d^2 = sum_k weights[k] z[k]^2 + tail |y - U z|^2, z = U^T y, by one to four warps a position; up to 8 pictures.
+// d^2 = sum_k weights[k] z[k]^2 + tail |y - U z|^2, z = U^T y, by one to four warps a position: the
+// vector path, up to 8 pictures a block.
 //
 // Each value of U is read from memory once and used twice, in z and in the residual, so it has to wait where it is cheap:
 // a lane keeps 4 rows of its channels in registers. Its channels of the residual lie in shared memory at addresses that no

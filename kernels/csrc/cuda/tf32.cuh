@@ -5,8 +5,8 @@
 // would not do (16 bits of two terms, times a root of the condition number), and three terms take six products. A float16
 // or a bfloat16 *is* a tf32 number: such a factor needs two products.
 //
-// The unit cuts its sums off instead of rounding them, always towards zero: 3 10^-6 are lost over 448 channels, 10^-5 over
-// 1400. So it adds up 16 or 32 channels at most; the sums of those are added outside of it.
+// The unit cuts its sums off instead of rounding them, always towards zero: 3 10^-6 would be lost over 448 channels, 10^-5
+// over 1024. So it adds up 16 or 32 channels at most; the sums of those are added outside of it.
 #pragma once
 
 #include "widen.cuh"

@@ -4,8 +4,8 @@
 // loads, so a warp reads 512 bytes in a row. Each lane adds its rows of its columns; the lanes of a row add up at the end
 // of a panel. A value is used by one lane only, so shared memory or asynchronous copies could save nothing.
 //
-// Tensor-core path (tensor.cuh), more pictures: panels of 16 rows are the matrix units' 16 x 8 left operands as they lie in memory, for
-// which row of a panel is which row of the operand does not matter to a sum of squares.
+// Tensor-core path (tensor.cuh), more pictures: panels of 16 rows are the matrix units' 16 x 8 left operands as they lie
+// in memory, for which row of a panel is which row of the operand does not matter to a sum of squares.
 #pragma once
 
 #include "tile.cuh"

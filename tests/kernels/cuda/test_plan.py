@@ -57,7 +57,9 @@ def test_a_small_batch_is_one_group(device, channels, grid, batch):
     assert blocks <= grid[0] * grid[1]
 
 
-@pytest.mark.parametrize(("rank", "without", "with_them"), [(0, "vector", "tensor"), (30, "low_rank", "low_rank_tensor")])
+@pytest.mark.parametrize(
+    ("rank", "without", "with_them"), [(0, "vector", "tensor"), (30, "low_rank", "low_rank_tensor")]
+)
 @pytest.mark.parametrize(("device", "faster"), [(A100, True), (H100, True), (RTX4090, False)])
 @pytest.mark.parametrize("batch", [9, 64])
 def test_tensor_cores_where_they_are_faster(device, batch, rank, faster, without, with_them):
