@@ -127,7 +127,8 @@ def test_the_detector_is_an_ensemble_and_the_report_shows_its_members_beside_the
     }
     page.write(tmp_path / "index.html", summary, streamed, cameras, cells, out)
     rows = re.findall(r"<tr>(<td>.*?)</tr>", (tmp_path / "index.html").read_text())
-    table = {cells[0]: cells[1:] for cells in (re.findall(r"<td>(.*?)</td>", row) for row in rows)}
+    words = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    table = {first: others for first, *others in reversed(words)}  # of rows of one name the first
     truth = [cameras.defective(frame) for frame in frames]
     caught = sum(bool(one.pred_label) for one, bad in zip(results, truth, strict=True) if bad)
     assert (table["good"][0], table["good"][4], table["defective"][3]) == ("6", "1", str(caught))
