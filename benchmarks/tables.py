@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import (
     accuracy,
     bench_mahalanobis,
+    common,
     dense,
     false_alarms,
     fusion,
@@ -39,6 +40,7 @@ TABLES: Mapping[str, Callable[[Document], str]] = {
         settings,
         learnt,
         fusion,
+        common,
         methods,
         one_class,
         dense,

@@ -191,6 +191,7 @@ def _files(manifest: Manifest) -> Iterator[File]:
     for ensemble in manifest.ensembles.values():
         yield ensemble.frames
         yield from (member.manifest for member in ensemble.members)
+        yield from (member.network for member in ensemble.members if member.network is not None)
 
 
 def _members(folder: Path, manifest: Manifest) -> dict[str, Bundle]:

@@ -22,6 +22,7 @@ FEATURES_NAME = "features"  # (N, C, h, w) float32
 POSITIONS_NAME = "positions"  # (N, h, w, 2) float32, where features are aligned: see engine.alignment
 GRID_NAME = "grid"  # (N, h, w) float32 distances
 SCORE_NAME = "score"  # (N,) float32 raw scores, where the picture's is not the maximum of its smoothed map
+COMMON_PREFIX = "common."  # (N, ...) float32: what several networks of an ensemble compute alike, see `Member.network`
 
 # Triton (KServe v2): the whole bundle is the model DETECTOR, each member the model of its method's name.
 DETECTOR_MODEL = "detector"
@@ -182,7 +183,10 @@ class Member(Struct, frozen=True):
     """One model of an ensemble: a bundle in a folder of its own within the ensemble's, named by its manifest's file.
 
     `image` and `pixel` put its raw scores and its raw map on the scale that all members share; `weight` is its share
-    in a mean; `cost_ms` what one picture took where the ensemble was made.
+    in a mean; `cost_ms` what one picture took by itself where the ensemble was made.
+
+    Where it begins like other members it runs `network` in the ensemble, an ONNX file in the place of its own: this one
+    gives tensors named COMMON_PREFIX... of the same pictures to members after it, or takes them from members before it.
     """
 
     name: Name
@@ -191,6 +195,7 @@ class Member(Struct, frozen=True):
     pixel: Tail
     weight: Annotated[float, msgspec.Meta(gt=0)]
     cost_ms: Annotated[float, msgspec.Meta(gt=0)]
+    network: File | None = None
 
 
 class Ensemble(Struct, frozen=True):

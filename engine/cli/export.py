@@ -13,7 +13,7 @@ from engine.cli import console
 from engine.cli.lazy import training
 from engine.contract import Manifest, Precision
 from engine.export import registry
-from engine.export.base import ExportOptions, refuse_ensembles, refuse_others
+from engine.export.base import ExportOptions, refuse_others
 
 
 def export(
@@ -40,7 +40,6 @@ def export(
     """Write a bundle's network for another runtime, with a record of its tensors, thresholds and hashes."""
     console.start_logging()
     chosen, source = registry.get(target), bundles.read(bundle)
-    refuse_ensembles(source)
     options = ExportOptions(
         bundle=source,
         out=out,

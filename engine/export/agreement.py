@@ -40,9 +40,9 @@ def require(agreement: Agreement, precision: Precision, where: Path) -> None:
 
 
 def noise(source: Bundle, n: int = N_IMAGES) -> U8:
-    """Pictures (n, H, W, 3) of the bundle's size, the same every time: every value occurs."""
-    size = source.manifest.input
-    return np.random.default_rng(0).integers(0, 256, (n, size.height, size.width, 3), dtype=np.uint8)
+    """Sheets (n, H, W, 3) as the bundle takes them, the same every time: every value occurs."""
+    sheet = source.sheet
+    return np.random.default_rng(0).integers(0, 256, (n, sheet.height, sheet.width, 3), dtype=np.uint8)
 
 
 def _difference(got: F64 | F32, expected: F64 | F32) -> float:

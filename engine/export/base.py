@@ -65,13 +65,6 @@ def refuse_others(options: ExportOptions, target: Target) -> None:
             raise UsageError(f"{flag}: not an option of --target {target.name}")
 
 
-def refuse_ensembles(source: Bundle) -> None:
-    """Raise UsageError for a bundle of several models, naming the folders of these."""
-    if source.members:
-        folders_of = ", ".join(str(member.path) for member in source.members.values())
-        raise UsageError(f"{source.path}: is an ensemble, and one model is exported at a time: export {folders_of}")
-
-
 @contextmanager
 def writing(out: Path) -> Iterator[Path]:
     """A scratch folder that becomes the export `out` when the block ends without an error.

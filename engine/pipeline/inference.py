@@ -37,7 +37,7 @@ class Inference:
     fuller batch would be waiting for nothing. Call `poke` when that may have become true.
 
     A frame whose model's server is away is `outdated` where its line has another model by now; `anew` begins it with
-    that one.
+    that one. `grown` hears of a frame that holds more memory than before.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Inference:
         done: Done,
         outdated: Callable[[Job], bool],
         anew: Done,
+        grown: Callable[[Job], None],
     ) -> None:
         self._batcher = batcher
         self._metrics = metrics
@@ -58,6 +59,7 @@ class Inference:
         self._done = done
         self._outdated = outdated
         self._anew = anew
+        self._grown = grown
         self._changed = threading.Condition()
         self._screening = 0  # batches of which some frames may come back
         self._stopped = False
@@ -90,6 +92,8 @@ class Inference:
         """Frames that are through to `done`, the others into a batch again."""
         settled = [job for job in jobs if job.image is None or job.failure is not None]
         unsettled = [job for job in jobs if job not in settled]  # both before others work on any of them
+        for job in unsettled:
+            self._grown(job)
         with self._changed:
             self._screening -= screened
             for job in unsettled:
@@ -187,6 +191,7 @@ def _first(jobs: Sequence[Job]) -> RawBatch:
         scores=np.array([job.raw_score for job in jobs]),
         maps=np.stack([job.raw_map for job in jobs if job.raw_map is not None]),
         members={name: np.array([job.members[name] for job in jobs]) for name in names},
+        common={name: np.stack([job.common[name] for job in jobs]) for name in jobs[0].common},
     )
 
 
@@ -201,7 +206,9 @@ def _keep(job: Job, screening: Screening, i: int) -> None:
     raw = screening.raw
     job.screened = True
     if screening.exits[i]:
-        job.image = None
+        job.image, job.common = None, {}
+    else:
+        job.common = {name: rows[i].copy() for name, rows in raw.common.items()}  # not the whole batch's
     job.raw_score = float(raw.scores[i])
     job.raw_map = raw.maps[i]
     job.members = {name: float(scores[i]) for name, scores in raw.members.items()}

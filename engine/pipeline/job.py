@@ -50,8 +50,8 @@ class Job:
     `image` is the (height, width, 3) sheet for the model, `size` the frame's own (height, width) in px, `raw_map`
     (height, width) at input size; each is dropped when it has been used. `view` is the part of the frame that counts,
     None all of it. `appearance` (4,) is of `engine.appearance`, where drift is watched. `screened` says that the
-    cheapest member of a cascade has seen it, and the others are to. `failure` is a dead letter's type and message.
-    `held_since_s` is the monotonic time of its last renewal.
+    cheapest member of a cascade has seen it, and the others are to, which go on from `common`, tensors by name.
+    `failure` is a dead letter's type and message. `held_since_s` is the monotonic time of its last renewal.
     """
 
     delivery: Delivery
@@ -67,6 +67,7 @@ class Job:
     raw_score: float = 0.0
     raw_map: F32 | None = None
     members: Mapping[str, float] = field(default_factory=dict)
+    common: Mapping[str, F32] = field(default_factory=dict)
     decision: Decision | None = None
     drift: Drift | None = None
     pictures: Mapping[str, bytes] = field(default_factory=dict)
@@ -81,10 +82,12 @@ class Job:
 
     @property
     def charge_bytes(self) -> int:
-        """What it holds in memory between the stages: the frame, and the model's input or the result's pictures."""
+        """What it holds in memory between the stages: the frame, and the model's input or the result's pictures, and
+        between the steps of a cascade what the second goes on from."""
         pixels = self.watch.sheet.height * self.watch.sheet.width
         pictures = sum(map(len, self.pictures.values()))
-        return payload_bytes(self.delivery) + max(pixels * (_MAP_BYTES + _PIXEL_BYTES), pictures)
+        common = sum(array.nbytes for array in self.common.values())
+        return payload_bytes(self.delivery) + max(pixels * (_MAP_BYTES + _PIXEL_BYTES), pictures) + common
 
     def fail(self, error: FrameError) -> None:
         """Let it end as the dead letter of an error."""

@@ -48,7 +48,7 @@ class Ledger:
         return admitted
 
     def charge_again(self, job: Job) -> None:
-        """Charge what a job holds now that its result stands: no frame any more, but the pictures of its result."""
+        """Charge what a job holds by now: more between a cascade's steps, less once its result stands."""
         with self._changed:
             if job.key in self._running:
                 self._bytes += job.charge_bytes - self._running[job.key]

@@ -82,6 +82,7 @@ class Pipeline:
             done=self._workers.finish,
             outdated=self._outdated,
             anew=self._begin_anew,
+            grown=self._ledger.charge_again,
         )
         self._keeper = Keeper(source, self._ledger, config.delivery.claim_idle_ms)
         self._reader = Reader(

@@ -17,12 +17,13 @@ class RawBatch:
     """Uncalibrated output for a batch of N pictures.
 
     `scores` (N,) float64, `maps` (N, H, W) float32 at the bundle's input size, `members` raw scores (N,) float64 of
-    each member model that ran.
+    each member model that ran. `common` are tensors (N, ...) float32 from which other members go on.
     """
 
     scores: F64
     maps: F32
     members: Mapping[str, F64] = field(default_factory=dict)
+    common: Mapping[str, F32] = field(default_factory=dict)
 
 
 class Predictor(Protocol):
@@ -62,7 +63,8 @@ class Screen(Protocol):
         """The cheapest member on (N, H, W, 3) uint8 sheets. Raises BackendError when the runtime fails."""
 
     def complete(self, images: U8, first: RawBatch) -> RawBatch:
-        """All members' output for pictures whose `first` output is known. Raises BackendError likewise."""
+        """All members' output for pictures whose `first` output, with what others go on from, is known. Raises
+        BackendError likewise."""
 
 
 class ConstantPredictor:

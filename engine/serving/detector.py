@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from engine.bundle import Bundle
-from engine.contract import Precision
+from engine.contract import COMMON_PREFIX, Precision
 from engine.errors import BackendError
 from engine.serving.base import RawBatch
 from engine.serving.head import Head
-from engine.serving.network import Array, Network
+from engine.serving.network import NOTHING, Array, Network
 from engine.types import U8
 from kernels import Gaussian
 
@@ -21,14 +22,14 @@ class Detector:
     def __init__(self, bundle: Bundle, precision: Precision, network: Network, threads: int = 0) -> None:
         executable = bundle.executable(precision)
         gaussian = None if executable.gaussian is None else load_gaussian(bundle.file(executable.gaussian))
-        self.network = network
+        self._network = network
         self._head = Head(bundle.manifest, gaussian, threads)
         self._precision = precision
 
     @property
     def backend(self) -> str:
         """See `Predictor.backend`."""
-        return self.network.backend
+        return self._network.backend
 
     @property
     def precision(self) -> str:
@@ -37,15 +38,17 @@ class Detector:
 
     def predict(self, images: U8) -> RawBatch:
         """See `Predictor.predict`."""
-        return self.judge(self.network.run(images))
+        return self.go_on(images, NOTHING)
 
-    def judge(self, outputs: Mapping[str, Array]) -> RawBatch:
-        """The network's outputs for N pictures -> raw scores and maps; detectors of one network may share these."""
-        return self._head(outputs)
+    def go_on(self, images: U8, common: Mapping[str, Array]) -> RawBatch:
+        """The same, from what other networks have computed of these pictures; what others may go on from is in it."""
+        outputs = self._network.run(images, common)
+        given = {name: array for name, array in outputs.items() if name.startswith(COMMON_PREFIX)}
+        return replace(self._head(outputs), common=given)
 
     def close(self) -> None:
         """See `Predictor.close`."""
-        self.network.close()
+        self._network.close()
 
 
 def load_gaussian(path: Path) -> Gaussian:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from engine.types import U8
 
 Array = npt.NDArray[np.float32]
+NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
 class Network(Protocol):
@@ -20,10 +22,11 @@ class Network(Protocol):
     def backend(self) -> str:
         """`onnx`, `openvino`, ..."""
 
-    def run(self, images: U8) -> Mapping[str, Array]:
+    def run(self, images: U8, common: Mapping[str, Array] = NOTHING) -> Mapping[str, Array]:
         """(N, H, W, 3) uint8 RGB -> the graph's outputs by name.
 
-        Raises BackendError when the runtime fails.
+        `common` are tensors (N, ...) that other networks have computed of the same pictures, by name: a graph that has
+        inputs of these names goes on from them. Raises BackendError when the runtime fails.
         """
 
     def close(self) -> None:
@@ -38,7 +41,7 @@ class FunctionNetwork:
     def __init__(self, function: Callable[[U8], Mapping[str, Array]]) -> None:
         self._function = function
 
-    def run(self, images: U8) -> Mapping[str, Array]:
+    def run(self, images: U8, common: Mapping[str, Array] = NOTHING) -> Mapping[str, Array]:
         """See `Network.run`."""
         return self._function(images)
 

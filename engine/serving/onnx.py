@@ -12,7 +12,7 @@ import onnxruntime as ort
 from engine.contract import INPUT_NAME
 from engine.errors import BackendError
 from engine.machine import cpu_count
-from engine.serving.network import Array
+from engine.serving.network import NOTHING, Array
 from engine.types import U8
 
 
@@ -31,16 +31,18 @@ class OnnxNetwork:
     def __init__(self, path: Path, threads: int) -> None:
         self._threads = threads or cpu_count()
         self._alone = _session(path, 1)
+        self._takes = [node.name for node in self._alone.get_inputs()]
         self._shared = self._alone if self._threads == 1 else _session(path, self._threads)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="onnx")
 
-    def run(self, images: U8) -> Mapping[str, Array]:
+    def run(self, images: U8, common: Mapping[str, Array] = NOTHING) -> Mapping[str, Array]:
         """See `Network.run`."""
         try:
+            given = {name: images if name == INPUT_NAME else common[name] for name in self._takes}
             if len(images) < self._threads:
                 names = [node.name for node in self._shared.get_outputs()]
-                return dict(zip(names, self._shared.run(None, {INPUT_NAME: images}), strict=True))
-            return self._each_alone(images)
+                return dict(zip(names, self._shared.run(None, given), strict=True))
+            return self._each_alone(given, len(images))
         except Exception as error:  # ONNX Runtime raises many unrelated types; this is the edge
             raise BackendError(f"ONNX Runtime failed on a batch of shape {images.shape}: {error}") from error
 
@@ -49,20 +51,21 @@ class OnnxNetwork:
         self._pool.shutdown()
         del self._alone, self._shared
 
-    def _each_alone(self, images: U8) -> dict[str, Array]:
+    def _each_alone(self, given: Mapping[str, U8 | Array], n: int) -> dict[str, Array]:
         """One run a picture, each writing into its row of the batch's outputs."""
         wanted = {node.name: node.shape[1:] for node in self._alone.get_outputs()}
-        outputs = {name: np.empty((len(images), *shape), np.float32) for name, shape in wanted.items()}
+        outputs = {name: np.empty((n, *shape), np.float32) for name, shape in wanted.items()}
 
         def one(row: int) -> None:
             binding = self._alone.io_binding()
-            binding.bind_cpu_input(INPUT_NAME, images[row : row + 1])
+            for name, rows in given.items():
+                binding.bind_cpu_input(name, rows[row : row + 1])
             for name, output in outputs.items():
                 place = output[row : row + 1]
                 binding.bind_output(name, "cpu", 0, np.float32, place.shape, place.ctypes.data)
             self._alone.run_with_iobinding(binding)
 
-        list(self._pool.map(one, range(len(images))))
+        list(self._pool.map(one, range(n)))
         return outputs
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.contract import INPUT_NAME
 from engine.errors import BackendError, MissingExtraError
-from engine.serving.network import Array
+from engine.serving.network import NOTHING, Array
 from engine.types import U8
 
 
@@ -31,15 +32,19 @@ class OpenvinoNetwork:
             self._request = compiled.create_infer_request()
         except Exception as error:  # OpenVINO raises RuntimeError and its own types; this is the edge
             raise BackendError(f"{path}: OpenVINO cannot load it: {error}") from error
-        self._names = [str(output.get_any_name()) for output in compiled.outputs]
+        self._takes = [given.get_names() for given in compiled.inputs]  # what passes through unchanged has two names
+        self._gives = [output.get_names() for output in compiled.outputs]
         self._lock = threading.Lock()  # one request, whose outputs the next inference overwrites
 
-    def run(self, images: U8) -> Mapping[str, Array]:
+    def run(self, images: U8, common: Mapping[str, Array] = NOTHING) -> Mapping[str, Array]:
         """See `Network.run`."""
         try:
+            tensors = {INPUT_NAME: images, **common}
+            given = [next(tensors[name] for name in names if name in tensors) for names in self._takes]
             with self._lock:
-                self._request.infer([images], share_inputs=True)
-                return {name: self._request.get_tensor(name).data.copy() for name in self._names}
+                self._request.infer(given, share_inputs=True)
+                outputs = [self._request.get_output_tensor(i).data.copy() for i in range(len(self._gives))]
+            return {name: array for names, array in zip(self._gives, outputs, strict=True) for name in names}
         except Exception as error:  # as above
             raise BackendError(f"OpenVINO failed on a batch of shape {images.shape}: {error}") from error
 

@@ -35,7 +35,7 @@ from engine.plans import library
 from engine.serving import tensorrt
 from engine.serving.base import Predictor
 from engine.serving.detector import Detector
-from engine.serving.ensemble import Cascade, Ensemble
+from engine.serving.ensemble import Cascade, Ensemble, by_themselves, here
 from engine.serving.fallback import FallbackPredictor
 from engine.serving.network import Network
 from engine.serving.onnx import OnnxNetwork
@@ -65,11 +65,6 @@ def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Tr
     cannot be used here.
     """
     precision = choose_precision(runtime)
-    if bundle.members and runtime.backend in ("triton", "tensorrt"):
-        raise UsageError(
-            f"runtime.backend = {runtime.backend!r}: {bundle.path} is an ensemble, those run in-process on the CPU; "
-            f"use 'auto', 'onnx' or 'openvino'"
-        )
     if runtime.backend == "triton":
         return _open_triton(bundle, runtime, batch_size, triton)
     backend = choose_backend(bundle, runtime, batch_size).backend
@@ -77,12 +72,17 @@ def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Tr
 
 
 def _open_triton(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Triton) -> Predictor:
-    """A client of the server, with an in-process backend behind it where one is configured."""
-    server = TritonPredictor(bundle, choose_precision(runtime), triton, batch_size)
-    if triton.fallback == "off":
-        return server
-    local = open_predictor(bundle, msgspec.structs.replace(runtime, backend=triton.fallback), batch_size)
-    return FallbackPredictor(server, local)
+    """A client of the server for each model, with an in-process backend behind it where one is configured."""
+    precision = choose_precision(runtime)
+
+    def one(model: Bundle) -> Predictor:
+        server = TritonPredictor(model, precision, triton, batch_size)
+        if triton.fallback == "off":
+            return server
+        local = open_predictor(model, msgspec.structs.replace(runtime, backend=triton.fallback), batch_size)
+        return FallbackPredictor(server, local)
+
+    return Ensemble(bundle, precision, by_themselves(one)) if bundle.members else one(bundle)
 
 
 def choose_precision(runtime: Runtime) -> Precision:
@@ -99,7 +99,7 @@ def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
             f"runtime.backend = {runtime.backend!r} does not run in this process; "
             f"use 'auto', 'onnx', 'openvino' or 'tensorrt'"
         )
-    candidates = tuple(name for name in local_backends() if name != "tensorrt" or not bundle.members)
+    candidates = local_backends()
     if len(candidates) == 1:
         return Choice(candidates[0], {})
     rates = _cached_rates(bundle, choose_precision(runtime), candidates, runtime.threads, batch_size)
@@ -119,15 +119,21 @@ def local_backends() -> tuple[Local, ...]:
 def open_local(bundle: Bundle, backend: Local, precision: Precision, threads: int) -> Predictor:
     """Load a bundle on a named in-process backend."""
     if backend == "tensorrt":
-        return tensorrt.open_detector(bundle, precision)
+        return _open_tensorrt(bundle, precision)
 
-    def network(of: Bundle, precision: Precision) -> Network:
-        path = of.file(of.executable(precision).network)
+    def network(path: Path) -> Network:
         return OnnxNetwork(path, threads) if backend == "onnx" else OpenvinoNetwork(path, threads)
 
     if bundle.members:
-        return Ensemble(bundle, precision, network, threads)
-    return Detector(bundle, precision, network(bundle, precision), threads)
+        return Ensemble(bundle, precision, here(bundle, precision, network, threads))
+    return Detector(bundle, precision, network(bundle.file(bundle.executable(precision).network)), threads)
+
+
+def _open_tensorrt(bundle: Bundle, precision: Precision) -> Predictor:
+    """A plan for each model."""
+    if bundle.members:
+        return Ensemble(bundle, precision, by_themselves(lambda own: tensorrt.open_detector(own, precision)))
+    return tensorrt.open_detector(bundle, precision)
 
 
 def open_cascade(bundle: Bundle, predictor: Predictor, runtime: Runtime, calibration: Calibration) -> Cascade | None:
@@ -165,6 +171,8 @@ def _key(bundle: Bundle, precision: Precision, candidates: tuple[Local, ...], th
     versions = [f"{name}={_version(name)}" for name in candidates]
     models = bundle.members.values() or [bundle]
     networks = [model.executable(precision).network.sha256 for model in models]
+    if bundle.members:
+        networks += [member.network.sha256 for member in bundle.ensemble(precision).members if member.network]
     parts = [*networks, precision, *versions, cpu_name(), str(cpu_count()), str(gpu()), str(threads), str(batch_size)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

@@ -97,8 +97,6 @@ def open_detector(bundle: Bundle, precision: Precision) -> TensorrtDetector:
 
     Raises BackendError, in one line, where plans cannot run here or this one cannot be built.
     """
-    if bundle.members:
-        raise BackendError(f"{bundle.path}: is an ensemble, which TensorRT does not run; use backend 'auto'")
     if (why := why_not()) is not None:
         raise BackendError(f"backend 'tensorrt' cannot run here ({why}); use backend 'auto', 'onnx' or 'openvino'")
     found = library.find()

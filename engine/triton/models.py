@@ -6,8 +6,9 @@
     detector = (network -> map) of each member -> fusion -> decision        of an ensemble's bundle
 
 `detector` and the members are Triton ensembles that every new version of a bundle replaces. The models that they are
-made of, and an ensemble METHOD-TAG like METHOD, carry the bundle's tag in their names and never change: no request can
-meet the network of one version and the thresholds of another.
+made of, and for each member an ensemble METHOD-TAG like METHOD, on pictures of its own size, carry the tag of the
+member's bundle in their names and never change: no request can meet the network of one version and the thresholds of
+another.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def fixed_models(served: Served) -> tuple[ModelConfig, ...]:
     """All that never change, in the order in which they can be loaded."""
     if not served.members:
         return (*_raw_models(served), _decision_model(served), _tagged_member(served))
-    found = [model for member in served.members for model in _raw_models(member)]
+    found = [model for member in served.members for model in (*_raw_models(member), _tagged_member(member))]
     found += [_resizing_model(served, size) for size in _other_sizes(served)]
     found += [_fusion_model(served), _decision_model(served)]
     return tuple({model.name: model for model in found}.values())  # members may be the same model twice

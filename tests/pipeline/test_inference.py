@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ def started(make_watch):
         done=done.append,
         outdated=lambda job: done.outdated,
         anew=done.anew.extend,
+        grown=lambda job: pytest.fail("there is no cascade"),
     )
     job = Job(Delivery("line1", "1-0", 1, b"", b""), make_watch(predictor=predictor), 0.0)
     job.image = np.full((32, 32, 3), 51, np.uint8)
@@ -104,16 +106,19 @@ class Escalating(ConstantPredictor):
         if (levels == 140).any():
             self.held_up.set()
             assert self.gate.wait(10)
-        return Screening(super().predict(images), levels < 100)
+        raw = replace(super().predict(images), common={"common.level": levels.astype(np.float32)[:, np.newaxis]})
+        return Screening(raw, levels < 100)
 
     def complete(self, images, first):
-        self.completed.append(sorted(int(level) for level in images[:, 0, 0, 0]))
+        levels = images[:, 0, 0, 0]
+        np.testing.assert_array_equal(first.common["common.level"][:, 0], levels)
+        self.completed.append(sorted(map(int, levels)))
         return first
 
 
 def test_what_a_cascade_does_not_settle_waits_for_others_that_may_come(make_watch, wait_until):
     """While another batch is being screened, though no new frame can come: a batch of two, not two of one."""
-    cascade, done = Escalating(), []
+    cascade, done, grown = Escalating(), [], []
     inference = Inference(
         Batcher(2, 60_000),
         Metrics(),
@@ -122,6 +127,7 @@ def test_what_a_cascade_does_not_settle_waits_for_others_that_may_come(make_watc
         done=done.extend,
         outdated=lambda job: False,
         anew=done.extend,
+        grown=lambda job: grown.append((job.key[1], job.charge_bytes)),
     )
     watch = make_watch(predictor=cascade, cascade=cascade)
     threads = [threading.Thread(target=inference.loop) for _ in range(2)]
@@ -129,7 +135,7 @@ def test_what_a_cascade_does_not_settle_waits_for_others_that_may_come(make_watc
         thread.start()
     inference.put(framed(watch, 1, 140))
     assert cascade.held_up.wait(10)
-    for number, level in ((2, 120), (3, 20)):
+    for number, level in ((2, 20), (3, 120)):
         inference.put(framed(watch, number, level))
     wait_until(lambda: len(done) == 1)
     assert cascade.completed == []
@@ -139,6 +145,9 @@ def test_what_a_cascade_does_not_settle_waits_for_others_that_may_come(make_watc
     for thread in threads:
         thread.join(10)
     assert cascade.completed == [[120, 140]]
+    pixels = 32 * 32
+    assert sorted(grown) == [("1-0", 7 * pixels + 4), ("3-0", 7 * pixels + 4)]  # picture and map; what it goes on from
+    assert all(job.common == {} for job in done)
 
 
 def framed(watch, number, level):

@@ -1,4 +1,4 @@
-"""An ensemble of small detectors of two sizes, two of which share a network."""
+"""An ensemble of small detectors of two sizes, two of which have one network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from safetensors.numpy import save_file
 
 from engine import bundle as bundles
 from engine.cascade import KINDS
-from engine.contract import Ensemble, Executable, Input, Manifest, Member, Tail
+from engine.contract import Ensemble, Executable, File, Input, Manifest, Member, Tail
+from trainers.ensemble import common
+
+WEIGHTS = {"grey": 1.0, "mixed": 2.0, "twin": 1.0}
 
 IMAGE_TAILS = {
     "grey": Tail((0.2, 0.4, 0.6), (0.05, 0.7, 2.5), (1.0, 4.0, 8.0), rate=10.0, shape=4.0),
@@ -60,9 +63,9 @@ def write_grey(folder: Path, like: Manifest) -> None:
 
 @pytest.fixture(scope="session")
 def make_ensemble(tiny, tmp_path_factory) -> Callable[..., Path]:
-    """An ensemble's bundle; keywords change its `Ensemble`."""
+    """An ensemble's bundle with its members in some order; keywords change its `Ensemble`."""
 
-    def make(**changes: object) -> Path:
+    def make(order: tuple[str, ...] = tuple(WEIGHTS), **changes: object) -> Path:
         path = tmp_path_factory.mktemp("ensembles") / "duo"
         like = bundles.read(tiny.path).manifest
         with bundles.writing(path) as folder:
@@ -70,7 +73,9 @@ def make_ensemble(tiny, tmp_path_factory) -> Callable[..., Path]:
                 shutil.copytree(tiny.path, folder / "members" / name)
             (folder / "members" / "grey").mkdir()
             write_grey(folder / "members" / "grey", like)
-            members = tuple(member(folder, name, weight) for name, weight in (("grey", 1), ("mixed", 2), ("twin", 1)))
+            own = {name: folder / "members" / name / "network.onnx" for name in order}
+            networks = common.write(folder, own, "fp32")
+            members = tuple(member(folder, name, networks.get(name)) for name in order)
             ramp = np.linspace(0, 3, 2000)
             save_file({f"{kind}.{of}": ramp for kind in KINDS for of in ("first", "fused")}, folder / "frames")
             calibration = like.executables["fp32"].calibration
@@ -86,9 +91,9 @@ def make_ensemble(tiny, tmp_path_factory) -> Callable[..., Path]:
     return make
 
 
-def member(folder: Path, name: str, weight: float) -> Member:
+def member(folder: Path, name: str, network: File | None) -> Member:
     manifest = bundles.describe(folder / "members" / name / "bundle.json", folder)
-    return Member(name, manifest, IMAGE_TAILS[name], IMAGE_TAILS[name], weight, 1.0)
+    return Member(name, manifest, IMAGE_TAILS[name], IMAGE_TAILS[name], WEIGHTS[name], 1.0, network)
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@ from pathlib import Path
 import cv2
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
 from engine import bundle as bundles
 from engine.api import load
 from engine.bundle import sha256
 from engine.cascade import Limit
+from engine.cli import main
 from engine.config import Runtime, parse
 from engine.decide import with_thresholds
 from engine.errors import BundleError, ConfigError
@@ -21,8 +23,8 @@ from engine.export.base import ExportOptions
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline
 from engine.pipeline.lines import load_all
-from engine.serving.ensemble import Cascade, Ensemble
-from engine.serving.network import FunctionNetwork
+from engine.plans import record as records
+from engine.serving.ensemble import Cascade
 from engine.serving.select import choose_backend, local_backends, open_cascade, open_local, open_predictor
 from engine.serving.timing import frames_per_s
 from engine.streams.redis import connect
@@ -81,22 +83,27 @@ def test_screening_and_completing_is_predicting(make_ensemble, sheets, rule):
     assert list(completed.members) == list(whole.members)
 
 
-def test_members_with_one_network_file_run_it_once(duo, sheets, pictures):
+def test_what_networks_have_in_common_is_handed_from_one_to_the_next(duo, sheets):
     bundle = bundles.read(duo)
-    ran = []
-
-    def count(of, precision):
-        real = open_local(of, "onnx", precision, 1).network
-
-        def run(images):
-            ran.append(of.manifest.method)
-            return real.run(images)
-
-        return FunctionNetwork(run)
-
-    found = Ensemble(bundle, "fp32", count, threads=1).predict(sheets)
-    assert ran == ["grey", "fyd"]
+    networks = [member.network for member in bundle.ensemble("fp32").members]
+    assert [network and network.path for network in networks] == [None, "mixed.fp32.onnx", "twin.fp32.onnx"]
+    mixed, twin = (onnx.load(bundle.file(network)).graph for network in networks[1:])
+    assert [node.op_type for node in twin.node] == ["Identity"]
+    assert [given.name for given in twin.input] == [mixed.output[-1].name]
+    found = open_local(bundle, "onnx", "fp32", threads=1).predict(sheets)
     np.testing.assert_array_equal(found.members["mixed"], found.members["twin"])
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("n", [1, 6])
+def test_a_cascade_hands_it_over_too(make_ensemble, pictures, backend, n):
+    """A first member that gives, and a second that only takes: it gets no pictures to look at."""
+    bundle = bundles.read(make_ensemble(order=("twin", "mixed")))
+    ensemble = open_local(bundle, backend, "fp32", threads=2)
+    first = ensemble.screen(pictures[:n])
+    assert [array.shape for array in first.common.values()] == [(n, 4, 8, 8)]
+    completed = ensemble.complete(np.zeros_like(pictures[:n]), first)
+    np.testing.assert_allclose(completed.scores, ensemble.predict(pictures[:n]).scores, rtol=1e-12)
 
 
 def test_it_is_loaded_like_any_bundle(duo, pictures, tmp_path, monkeypatch):
@@ -180,7 +187,9 @@ def verdict_of(score, calibration):
     return "review" if score >= calibration.review else "good"
 
 
-@pytest.mark.parametrize("victim", ["members/grey/network.onnx", "members/mixed/bundle.json", "frames"])
+@pytest.mark.parametrize(
+    "victim", ["members/grey/network.onnx", "members/mixed/bundle.json", "frames", "mixed.fp32.onnx"]
+)
 def test_a_damaged_or_missing_part_is_refused(make_ensemble, victim):
     path = make_ensemble()
     (path / victim).write_bytes((path / victim).read_bytes() + b" ")
@@ -239,9 +248,43 @@ def test_a_single_model_has_no_members(duo):
     assert replace(single, members={}) == single
 
 
-@pytest.mark.parametrize("target", ["onnx", "openvino", "tensorrt"])  # triton serves it whole
+@pytest.mark.parametrize("target", ["onnx", "openvino"])  # triton serves it whole, tensorrt each of its members
 def test_exports_are_of_one_model_and_say_where_the_members_are(duo, tmp_path, target):
     options = ExportOptions(bundles.read(duo), tmp_path / "out", recalibrate=lambda *_: pytest.fail("not reached"))
     with pytest.raises(BundleError, match=r"is an ensemble, and one model is wanted here; .*/members/mixed"):
         registry.get(target).export(options)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_so_too(duo, tmp_path, capsys):
+    assert main(["export", str(duo), "--target", "onnx", "--out", str(tmp_path / "out")]) == 2
+    assert f"is an ensemble, and one model is wanted here; name one of its members: {duo}/members/grey" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_plans_are_built_for_every_member(duo, sheets, tmp_path, capsys):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has no package for this platform")
+    given = ["--target", "tensorrt", "--batch", "1,1,2", "--out", str(tmp_path / "out"), "--json"]
+    assert main(["export", str(duo), *given]) == 0
+    document, exported = json.loads(capsys.readouterr().out), bundles.read(tmp_path / "out")
+    assert set(document["members"]) == {"grey", "mixed", "twin"}
+    for name, member in exported.members.items():
+        record = records.read(member.path / "network.plan")
+        assert record.network_sha256 == sha256(duo / "members" / name / "network.onnx")
+        assert record.batch == (1, 1, 2)
+        assert document["members"][name]["build"]["plan_sha256"] == sha256(member.path / "network.plan")
+    assert {file["path"] for file in document["files"]} == {
+        path.relative_to(exported.path).as_posix() for path in exported.path.rglob("*") if path.is_file()
+    }
+    a, b = (open_local(each, "onnx", "fp32", threads=1).predict(sheets) for each in (bundles.read(duo), exported))
+    np.testing.assert_array_equal(a.maps, b.maps)
+
+
+def test_plans_of_another_precision_would_need_other_thresholds(duo, tmp_path, capsys):
+    given = ["--target", "tensorrt", "--precision", "fp16", "--out", str(tmp_path / "out")]
+    assert main(["export", str(duo), *given]) == 2
+    assert "thresholds in fp16 would have to be set again for all members together" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not list(tmp_path.iterdir())

@@ -107,11 +107,17 @@ def test_a_plan_gives_the_scores_of_onnx_runtime(tiny):
     detector.close()
 
 
-def test_an_ensemble_is_refused(duo, tmp_path, capsys):
-    with pytest.raises(BackendError, match="duo: is an ensemble, which TensorRT does not run; use backend 'auto'"):
+@does_not_run
+def test_an_ensemble_is_refused_by_its_first_member_where_there_is_no_device(duo):
+    with pytest.raises(BackendError, match=r"backend 'tensorrt' cannot run here \(.+\); use backend 'auto'"):
         select.open_local(bundles.read(duo), "tensorrt", "fp32", threads=1)
-    assert main(["export", str(duo), "--target", "tensorrt", "--out", str(tmp_path / "out")]) == 2
-    said = capsys.readouterr().err
-    assert "is an ensemble, and one model is exported at a time" in said
-    assert f"{duo / 'members' / 'twin'}" in said
-    assert not list(tmp_path.iterdir())
+
+
+@runs
+@pytest.mark.gpu
+def test_an_ensemble_s_plans_give_the_scores_of_onnx_runtime(duo):
+    bundle = bundles.read(duo)
+    ensemble = select.open_local(bundle, "tensorrt", "fp32", threads=1)
+    found = agreement.compare(ensemble, bundle, "fp32", agreement.noise(bundle))
+    assert max(found.score, found.map) < 1e-3
+    ensemble.close()

@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 from engine import bundle as bundles
 from engine.bundle import Bundle
 from engine.cascade import DEFAULT_BOUND, KINDS, Limit, Outcome, Pairs, exit_limit, outcome
-from engine.contract import MANIFEST_NAME, Calibration, Ensemble, Input, Manifest, Member, Precision, Rule
+from engine.contract import MANIFEST_NAME, Calibration, Ensemble, File, Input, Manifest, Member, Precision, Rule
 from engine.fusion import fuse as fuse_scores
 from engine.serving.base import RawBatch
 from engine.types import F64, U8
@@ -36,7 +36,7 @@ from trainers.calibration import record
 from trainers.calibration.thresholds import level_of
 from trainers.dataset.good import Dataset, Pictures, TrainingSet, check_training, read_dataset
 from trainers.dataset.synthetic import DEFECTS, with_defect
-from trainers.ensemble import membership
+from trainers.ensemble import common, membership
 from trainers.ensemble.joint import Fused, How, Joint, Scales, fuse_jointly, join
 from trainers.ensemble.weights import weights
 from trainers.progress import Progress
@@ -110,7 +110,8 @@ def fuse(options: FuseOptions, open_member: OpenMember, progress: Progress) -> T
                     for predict in [stack.enter_context(open_member(member, precision))]
                 ]
                 models.sort(key=lambda model: model.cost_ms)
-                found[precision] = _Fusing(options, models, precision, dataset, data, progress).run(folder)
+                fusing = _Fusing(options, models, precision, dataset, data, open_member, progress)
+                found[precision] = fusing.run(folder)
         document = _manifest(options, members, data, found)
         bundles.write_manifest(folder, document)
     calibrations = {precision: ensemble.calibration for precision, (ensemble, _) in found.items()}
@@ -127,10 +128,11 @@ class _Fusing:
     precision: Precision
     dataset: Dataset
     data: TrainingSet
+    open_member: OpenMember
     progress: Progress
 
     def run(self, folder: Path) -> tuple[Ensemble, dict[str, float | int | str | None]]:
-        """Write the frames' file; the ensemble and what was measured."""
+        """Write the frames' file, and networks that go on from one another; the ensemble and what was measured."""
         records = [record.read(model.bundle, self.precision) for model in self.models]
         joint = join([model.name for model in self.models], records)
         synthetic = self._synthetic(joint)
@@ -146,14 +148,43 @@ class _Fusing:
         }
         path = folder / f"frames.{self.precision}.safetensors"
         save_file({f"{k}.{f}": getattr(pairs[k], f) for k in KINDS for f in ("first", "fused")}, path)
-        members = [self._member(folder, i, fused.scales, how) for i in range(len(self.models))]
-        ensemble = Ensemble(tuple(members), how.rule, calibration, bundles.describe(path, folder))
-        return ensemble, _measured(pairs, calibration, [model.cost_ms for model in self.models])
+        members = self._members(folder, fused.scales, how)
+        ensemble = Ensemble(members, how.rule, calibration, bundles.describe(path, folder))
+        return ensemble, _measured(pairs, calibration, self.models[0].cost_ms, self._rest_ms(folder, ensemble))
 
-    def _member(self, folder: Path, i: int, scales: Scales, how: How) -> Member:
-        model = self.models[i]
-        manifest = bundles.describe(folder / "members" / model.name / MANIFEST_NAME, folder)
-        return Member(model.name, manifest, scales.image[i], scales.pixel[i], how.weights[i], model.cost_ms)
+    def _members(self, folder: Path, scales: Scales, how: How) -> tuple[Member, ...]:
+        networks = self._networks(folder)
+        return tuple(
+            Member(
+                name=model.name,
+                manifest=bundles.describe(folder / "members" / model.name / MANIFEST_NAME, folder),
+                image=scales.image[i],
+                pixel=scales.pixel[i],
+                weight=how.weights[i],
+                cost_ms=model.cost_ms,
+                network=networks.get(model.name),
+            )
+            for i, model in enumerate(self.models)
+        )
+
+    def _networks(self, folder: Path) -> dict[str, File]:
+        """What members run in the place of their own networks, where these begin alike."""
+        own = {m.name: m.bundle.file(m.bundle.executable(self.precision).network) for m in self.models}
+        try:
+            return common.write(folder, own, self.precision)
+        except ValueError as error:
+            self.progress.say(f"{self.precision}: each member runs its whole network: {error}")
+            return {}
+
+    def _rest_ms(self, folder: Path, ensemble: Ensemble) -> float:
+        """What the members after the first add to a picture."""
+        if all(member.network is None for member in ensemble.members):
+            return sum(model.cost_ms for model in self.models[1:])
+        bundles_of = {model.name: model.bundle for model in self.models}
+        document = _manifest(self.options, list(bundles_of.values()), self.data, {self.precision: (ensemble, {})})
+        whole = Bundle(folder, document, bundles_of)
+        with self.open_member(whole, self.precision) as predict:
+            return max(0.0, _cost_ms(predict, whole) - self.models[0].cost_ms)
 
     def _with_review(self, fused: Fused) -> Calibration:
         rate = self.options.review_fpr
@@ -235,7 +266,7 @@ def _spread(rows: npt.NDArray[np.intp], most: int) -> list[int]:
 
 
 def _measured(
-    pairs: dict[str, Pairs], calibration: Calibration, costs_ms: Sequence[float]
+    pairs: dict[str, Pairs], calibration: Calibration, first_ms: float, rest_ms: float
 ) -> dict[str, float | int | str | None]:
     """The cascade at its default bound: what it costs and what it changes, on every kind of frame."""
     level = calibration.not_good_from
@@ -247,8 +278,8 @@ def _measured(
         "cascade_how": limit.how,
         "cascade_frames": limit.n,
         "cascade_limit": limit.surprise if np.isfinite(limit.surprise) else None,
-        "cascade_mean_cost": 1 + escalated * sum(costs_ms[1:]) / costs_ms[0],
-        "full_cost": sum(costs_ms) / costs_ms[0],
+        "cascade_mean_cost": 1 + escalated * rest_ms / first_ms,
+        "full_cost": 1 + rest_ms / first_ms,
     }
     for kind, share in shares.items():
         facts |= {f"{kind}_n": share.n, f"{kind}_exits": share.exits, f"{kind}_disagreement": share.disagreement}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.backbones import STRIDES, Backbone
+from trainers.dataset.pixels import in_unit_range
 from trainers.fyd.alignment import FeatureAlignment, ImageAlignment, compose, inverse, warp
 from trainers.fyd.settings import Settings
 
@@ -41,8 +42,11 @@ class Network(nn.Module):
         return self.ica is not None or any(isinstance(part, FeatureAlignment) for part in self.fca)
 
     def normalised(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 as the backbone was trained on."""
-        return (images.float().permute(0, 3, 1, 2) - self.mean) / self.std
+        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 as the backbone was trained on.
+
+        By way of [0, 1], which changes no bit: other methods begin with these steps, and an ensemble takes them once.
+        """
+        return (255 * in_unit_range(images) - self.mean) / self.std
 
     def levels(self, pictures: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """(N, 3, H, W) normalised -> the features (N, C_i, h_i, w_i) of each level, and the affine map (N, 2, 3) by

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+import torch
+from torch import nn
 
 from engine import bundle as bundles
 from engine.api import load
@@ -17,16 +20,21 @@ from engine.cascade import read as read_frames
 from engine.cli.fuse import opener
 from engine.errors import BundleError, DataError, UsageError
 from engine.serving.select import local_backends, open_local
-from trainers import registry
+from trainers import backbones, registry
 from trainers.base import TrainOptions
 from trainers.calibration import record
 from trainers.dataset.good import Pictures, read_dataset
+from trainers.dataset.pixels import in_unit_range
+from trainers.ensemble import common
 from trainers.ensemble import train as ensemble
 from trainers.ensemble.fuse import FuseOptions, fuse
 from trainers.evaluation.evaluate import Judge, evaluate
+from trainers.igd.encoder import BackboneTrunk
+from trainers.network.export import export_onnx
 from trainers.progress import RecordedProgress
 
 OPEN = opener(threads=1)
+CONVOLUTIONS = 33  # of EfficientNet-Lite0 up to its third level
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +46,15 @@ def pair(parts, resnet_file, tmp_path_factory) -> tuple[Path, Path]:
         options = TrainOptions(data=parts, out=folder / name, image_size=side, threads=1, backbone=backbone)
         made.append(registry.get("fyd").train(replace(options, target_fpr=0.05), RecordedProgress()).bundle)
     return made[0], made[1]
+
+
+@pytest.fixture(scope="module")
+def few(parts, tmp_path_factory) -> Path:
+    """A member with the backbone and the size of `lite`, and some of its channels."""
+    options = TrainOptions(
+        data=parts, out=tmp_path_factory.mktemp("few") / "few", image_size=64, channels=40, threads=1
+    )
+    return registry.get("fyd").train(replace(options, target_fpr=0.05), RecordedProgress()).bundle
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +100,47 @@ def test_members_are_copied_whole_and_stand_alone(fused, pair):
         copy = fused.bundle / "members" / path.name
         assert {p.name: p.read_bytes() for p in copy.iterdir()} == {p.name: p.read_bytes() for p in path.iterdir()}
         assert bundles.read(copy).manifest == bundles.read(path).manifest
+
+
+def test_a_backbone_that_two_members_have_is_computed_once(pair, few, parts, tmp_path):
+    """In both precisions, and with the scores that each member has by itself."""
+    timed = []
+
+    def open_member(bundle, precision):
+        timed.append((bundle.manifest.name, precision))
+        return OPEN(bundle, precision)
+
+    options = FuseOptions((pair[0], few), parts, tmp_path / "two", target_fpr=0.05)
+    loaded = bundles.read(fuse(options, open_member, RecordedProgress()).bundle)
+    pictures = Pictures(read_dataset(parts).test)
+    sheets = np.stack([loaded.sheet.fit(pictures[i]) for i in range(len(pictures))])
+    for precision in ("fp32", "int8"):
+        networks = [member.network for member in loaded.ensemble(precision).members]
+        ours = [onnx.load(loaded.file(network)).graph.node for network in networks]
+        assert [sum(node.op_type == "Conv" for node in nodes) for nodes in ours] == [CONVOLUTIONS, 0]
+        raw = open_local(loaded, "onnx", precision, 1).predict(sheets)
+        for name, member in loaded.members.items():
+            alone = open_local(member, "onnx", precision, 1).predict(loaded.sheet.view(sheets, member.sheet.sizes[0]))
+            np.testing.assert_allclose(raw.members[name], alone.scores, rtol=1e-5)
+    assert {("two", "fp32"), ("two", "int8")} < set(timed)  # the whole, whose cost is not the sum of its parts
+    assert loaded.manifest.report["full_cost"] >= 1
+
+
+class Trunk(nn.Module):
+    """What the networks of IGD begin with by default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = BackboneTrunk(backbones.load(backbones.DEFAULT, 64), 64)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.trunk(in_unit_range(images))
+
+
+def test_fyd_and_igd_on_one_backbone_begin_alike(pair, tmp_path):
+    export_onnx(Trunk(), tmp_path / "igd.onnx", 64, ("score",))
+    _, igd = common.shared([onnx.load(pair[0] / "network.onnx"), onnx.load(tmp_path / "igd.onnx")])
+    assert not any(node.op_type == "Conv" for node in igd.graph.node)
 
 
 def test_backends_agree_on_the_fused_score(fused, parts):

@@ -231,6 +231,12 @@ def test_features_are_pooled_levels_on_one_grid():
     np.testing.assert_allclose(got, np.concatenate(want, axis=1), rtol=1e-3, atol=1e-3)
 
 
+def test_going_by_way_of_the_unit_range_changes_no_bit():
+    net = network(replace(TINY, epochs=0))
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    assert torch.equal(net.normalised(every), (every.float().permute(0, 3, 1, 2) - net.mean) / net.std)
+
+
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_grid_stride_sets_the_grid(stride):
     with torch.no_grad():
