@@ -29,6 +29,8 @@ from engine.errors import EngineError, UsageError
 
 __all__ = ["app", "main"]
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="engine",
     help="Streaming visual anomaly detection, trained on good images only.",
@@ -74,11 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (typer.Abort, KeyboardInterrupt):
         fail("interrupted")
-        return 130
+        return _INTERRUPTED
     except typer.TyperException as error:  # wrong options and arguments
         describe = getattr(error, "format_message", error.__str__)
         fail(f"{describe() or 'no command was given'} (see `engine --help`)")
         return 2
+    if status == _INTERRUPTED:  # what Ctrl-C in a command becomes
+        fail("interrupted")
     return status if isinstance(status, int) else 0
 
 

@@ -240,8 +240,9 @@ def test_a_section_that_is_no_table_is_refused_under_a_flag_too(run, tmp_path):
     assert "redis: expected" in done.stderr
 
 
-def test_ctrl_c_is_one_line_from_the_first_moment_on():
-    program = """
+@pytest.mark.parametrize("moment", ["engine.cli", "trainers.base"])
+def test_ctrl_c_is_one_line_from_the_first_moment_on(moment):
+    program = f"""
 import sys
 
 from engine.__main__ import main
@@ -249,12 +250,13 @@ from engine.__main__ import main
 
 class Pressed:
     def find_spec(self, name, *_):
-        if name == "engine.cli":
+        if name == "{moment}":
             raise KeyboardInterrupt
 
 
 sys.meta_path.insert(0, Pressed())
 sys.exit(main())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program, "train", ".", "--out", "never"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "engine: error: interrupted\n")
