@@ -60,7 +60,7 @@ def export(
 
 
 def _recalibrate(source: Bundle, precision: Precision, data: Path | None, folder: Path) -> Manifest:
-    recalibrate, progress = (training(name, "export") for name in ("recalibrate", "progress"))
+    recalibrate, progress = (training(name, "export") for name in ("calibration.recalibrate", "progress"))
     order = recalibrate.Order(source, precision, data, threads=0)
     manifest: Manifest = recalibrate.recalibrate(order, folder, progress.on_stderr())
     return manifest
