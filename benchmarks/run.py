@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, false_alarms, fusion, learnt, settings, storage, streaming, triton_backend
+from benchmarks import accuracy, false_alarms, fusion, learnt, settings, storage, streaming, tiling, triton_backend
 from benchmarks.harness import RESULTS, Answer, Context
 from benchmarks.peers import anomalib_padim
 from engine.errors import EngineError
@@ -21,6 +21,7 @@ QUESTIONS: Mapping[str, Callable[[Context], Answer]] = {
     storage.QUESTION: storage.answer,
     triton_backend.QUESTION: triton_backend.answer,
     fusion.QUESTION: fusion.answer,
+    tiling.QUESTION: tiling.answer,
     anomalib_padim.QUESTION: anomalib_padim.answer,
 }
 

@@ -25,6 +25,7 @@ from benchmarks import (
     settings,
     storage,
     streaming,
+    tiling,
     triton_backend,
 )
 from benchmarks.harness import RESULTS, Document
@@ -44,6 +45,7 @@ TABLES: Mapping[str, Callable[[Document], str]] = {
         dense,
         storage,
         triton_backend,
+        tiling,
         anomalib_padim,
         bench_mahalanobis,
     )

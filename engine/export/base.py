@@ -72,6 +72,15 @@ def refuse_ensembles(source: Bundle) -> None:
         raise UsageError(f"{source.path}: is an ensemble, and one model is exported at a time: export {folders_of}")
 
 
+def refuse_tiled(source: Bundle, target: str) -> None:
+    """Raise UsageError for a tiled bundle where a target takes whole pictures only."""
+    if source.tiled:
+        raise UsageError(
+            f"--target {target}: {source.path} is tiled, and the target takes bundles of whole pictures only; serve it "
+            f"in-process, export --target onnx or openvino, or train one without --tile"
+        )
+
+
 @contextmanager
 def writing(out: Path) -> Iterator[Path]:
     """A scratch folder that becomes the export `out` when the block ends without an error.

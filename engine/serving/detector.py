@@ -1,4 +1,4 @@
-"""A bundle executed in this process: network, then `Head`."""
+"""A bundle executed in this process: network, then `Head`; a tiled one's network sees tiles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from engine.errors import BackendError
 from engine.serving.base import RawBatch
 from engine.serving.head import Head
 from engine.serving.network import Array, Network
+from engine.tiling import Layout
 from engine.types import U8
 from kernels import Gaussian
 
@@ -23,6 +24,7 @@ class Detector:
         gaussian = None if executable.gaussian is None else load_gaussian(bundle.file(executable.gaussian))
         self.network = network
         self._head = Head(bundle.manifest, gaussian, threads)
+        self._layout = Layout.of(bundle.manifest)
         self._precision = precision
 
     @property
@@ -37,10 +39,12 @@ class Detector:
 
     def predict(self, images: U8) -> RawBatch:
         """See `Predictor.predict`."""
-        return self.judge(self.network.run(images))
+        if self._layout is None:
+            return self.judge(self.network.run(images))
+        return self._head.finish(*self._layout.look(images, lambda tiles: self._head.look(self.network.run(tiles))))
 
     def judge(self, outputs: Mapping[str, Array]) -> RawBatch:
-        """The network's outputs for N pictures -> raw scores and maps; detectors of one network may share these."""
+        """The network's outputs for N whole pictures -> raw scores and maps; detectors of a network may share them."""
         return self._head(outputs)
 
     def close(self) -> None:

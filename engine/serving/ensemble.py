@@ -1,7 +1,7 @@
 """Several detectors as one `Predictor`: all of them on every picture, or the cheapest one first.
 
 Pictures come as sheets (`engine.sheet`): members that take the same size share its decoding and resizing, and members
-with the same network file share the network and its run.
+with the same network file share the network and its run. A member that is tiled runs its network on tiles, by itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Part:
     member: Member
     detector: Detector
     size: tuple[int, int]
+    tiled: bool
 
 
 class Ensemble:
@@ -80,10 +81,13 @@ class Ensemble:
         maps: list[F32] = []
         members: dict[str, F64] = {}
         for part in parts:
-            network = part.detector.network
-            if id(network) not in outputs:
-                outputs[id(network)] = dict(network.run(self._sheet.view(images, part.size)))
-            raw = part.detector.judge(outputs[id(network)])
+            network, pictures = part.detector.network, self._sheet.view(images, part.size)
+            if part.tiled:
+                raw = part.detector.predict(pictures)
+            else:
+                if id(network) not in outputs:
+                    outputs[id(network)] = dict(network.run(pictures))
+                raw = part.detector.judge(outputs[id(network)])
             members[part.member.name] = raw.scores
             scores.append(part.member.image.of(raw.scores))
             maps.append(resized(part.member.pixel.of(raw.maps), self._size))
@@ -117,5 +121,5 @@ def _parts(bundle: Bundle, precision: Precision, open_network: OpenNetwork, thre
         if digest not in networks:
             networks[digest] = open_network(own, precision)
         detector = Detector(own, precision, networks[digest], threads)
-        parts.append(Part(member, detector, own.sheet.sizes[0]))
+        parts.append(Part(member, detector, own.sheet.sizes[0], own.tiled))
     return parts

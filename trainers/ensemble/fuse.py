@@ -214,8 +214,8 @@ def _pairs(raw: F64, scales: Scales, how: How) -> Pairs:
 
 
 def _cost_ms(predict: Predict, member: Bundle) -> float:
-    """Of one picture in a batch of eight."""
-    images = np.zeros((8, member.sheet.height, member.sheet.width, 3), np.uint8)
+    """Of one picture in a batch of eight; the tiles of a tiled one are a batch already."""
+    images = np.zeros((1 if member.tiled else 8, member.sheet.height, member.sheet.width, 3), np.uint8)
     predict(images)
     times = []
     for _ in range(_TIMED):
