@@ -24,10 +24,9 @@ QUESTION = "tiling"
 TRAY = (3, 4)
 PART_PX = 256
 GOOD_TRAYS = 40
-DEFECTIVE_TRAYS = 120  # at most
+DEFECTIVE_TRAYS = 60  # at most
 WAYS: dict[str, tuple[str, ...]] = {
     "whole, 224 px": (),
-    "whole, 512 px": ("--image-size", "512"),
     "tiles of 256 px": ("--tile", "256"),
 }
 _METRICS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "false_alarm_rate", "n_good", "n_defect")
