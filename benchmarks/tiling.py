@@ -114,8 +114,8 @@ def table(document: Document) -> str:
     """Markdown."""
     lines = [
         "| trays of | the network sees | image AUROC | pixel AUROC | AUPRO | defects rejected "
-        "| false alarms (target) | train s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| false alarms (target) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for data in document["data"]:
         for row in data["rows"]:
@@ -123,6 +123,6 @@ def table(document: Document) -> str:
             alarms = f"{100 * row['false_alarm_rate']:.1f} % ({100 * row['target_fpr']:g} %) of {row['n_good']}"
             lines.append(
                 f"| {data['name']} | {row['way']} | {' | '.join(f'{number:.3f}' for number in numbers)} "
-                f"| {100 * row['recall']:.0f} % | {alarms} | {row['train_s']:.0f} |"
+                f"| {100 * row['recall']:.0f} % | {alarms} |"
             )
     return "\n".join(lines)
