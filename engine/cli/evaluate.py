@@ -61,7 +61,7 @@ def evaluate(
     else:
         _print(title, found.document())
         if out is not None:
-            console.out.print(f"report: {out / 'report.html'}")
+            console.say(f"report: {out / 'report.html'}")
 
 
 def _line(config: Path | None, name: str | None, camera: str | None) -> Line | None:
