@@ -7,7 +7,18 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, common, false_alarms, fusion, learnt, settings, storage, streaming, triton_backend
+from benchmarks import (
+    accuracy,
+    common,
+    false_alarms,
+    fusion,
+    learnt,
+    settings,
+    storage,
+    streaming,
+    tiling,
+    triton_backend,
+)
 from benchmarks.harness import RESULTS, Answer, Context
 from benchmarks.peers import anomalib_padim
 from engine.errors import EngineError
@@ -22,6 +33,7 @@ QUESTIONS: Mapping[str, Callable[[Context], Answer]] = {
     triton_backend.QUESTION: triton_backend.answer,
     fusion.QUESTION: fusion.answer,
     common.QUESTION: common.answer,
+    tiling.QUESTION: tiling.answer,
     anomalib_padim.QUESTION: anomalib_padim.answer,
 }
 

@@ -26,6 +26,7 @@ from benchmarks import (
     settings,
     storage,
     streaming,
+    tiling,
     triton_backend,
 )
 from benchmarks.harness import RESULTS, Document
@@ -46,6 +47,7 @@ TABLES: Mapping[str, Callable[[Document], str]] = {
         dense,
         storage,
         triton_backend,
+        tiling,
         anomalib_padim,
         bench_mahalanobis,
     )
