@@ -17,6 +17,7 @@ from trainers.evaluation.metrics import FPR_LIMIT, PRO_RATES, image_roc
 
 _BINS = np.linspace(0, 1, 51)
 _SIZE_IN = (6.4, 3.7)
+_LATE = 0.25  # a review threshold above this leaves no room for words between it and the other one
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,9 @@ def score_histogram(scores: Scores, review: float | None = None) -> Chart:
         if review is not None:
             axes.axvspan(review, 0.5, color=theme.others[1], alpha=0.1, linewidth=0)
             axes.axvline(review, color=theme.others[1], linewidth=1.4, linestyle=(0, (4, 2)))
-            axes.text(
-                review - 0.01, 0.97, "review", color=theme.ink, fontsize=10, va="top", ha="right", transform=_over(axes)
-            )
+            x, side = (review - 0.01, "right") if review > _LATE else (review + 0.01, "left")
+            words = axes.text(x, 0.97, "reviewed from here", ha=side, va="top", transform=_over(axes))
+            words.set(color=theme.ink, fontsize=10)
         axes.set(xlim=(0, 1), xlabel="score", ylabel="pictures")
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)

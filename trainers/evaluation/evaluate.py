@@ -142,6 +142,7 @@ class Evaluation:
             "f1": self.overall.f1,
             "recall": self.overall.recall,
             "false_alarm_rate": self.false_alarm_rate,
+            "target_fpr": self.target_fpr,
             "intervals": _intervals(self.intervals),
         }
 
@@ -149,7 +150,6 @@ class Evaluation:
         """The JSON of `engine eval --json`."""
         return self.figures() | {
             "bootstrap": {"coverage": COVERAGE, "resamples": RESAMPLES, "seed": SEED},
-            "target_fpr": self.target_fpr,
             "n_good": self.n_good,
             "n_defect": self.n_defect,
             "per_defect": {name: _row(quality) for name, quality in self.per_defect.items()},

@@ -103,12 +103,16 @@ class Cascaded:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What each of them found on the same pictures; costs are of one picture where the ensemble was made."""
+    """What each of them found on the same pictures; costs are of one picture where the ensemble was made.
+
+    `narrowed` says that a region of interest was set, which `members` alone do not heed.
+    """
 
     members: Mapping[str, Evaluation]
     fused: Evaluation
     cascade: Cascaded | None
     costs_ms: Mapping[str, float]
+    narrowed: bool
 
     @property
     def fused_ms(self) -> float:
@@ -156,6 +160,7 @@ def compare(jury: Jury, dataset: Dataset, progress: Progress) -> Comparison:
 
     alone = {name: tally(juror.calibration) for name, juror in jury.members.items()}
     fused, cascaded, exits = tally(judge.calibration), tally(judge.calibration), []
+    narrowed = False
     with progress.task("evaluate", len(items)) as task:
         for some, images in batches(items):
             first, raw, out = jury.look(np.stack([judge.sheet.fit(image) for image in images]))
@@ -167,6 +172,7 @@ def compare(jury: Jury, dataset: Dataset, progress: Progress) -> Comparison:
                 for name, each in alone.items():
                     each.note(_alone(sight.judged, name, jury.members[name]))
                 exits.append(bool(out[i]))
+                narrowed |= judge.view(sight.values.shape) is not None
                 task.advance()
     whole = fused.evaluation()
     return Comparison(
@@ -174,6 +180,7 @@ def compare(jury: Jury, dataset: Dataset, progress: Progress) -> Comparison:
         fused=whole,
         cascade=None if jury.cascade is None else _cascaded(jury.cascade, cascaded.evaluation(), whole, exits, judge),
         costs_ms={name: juror.cost_ms for name, juror in jury.members.items()},
+        narrowed=narrowed,
     )
 
 

@@ -26,7 +26,7 @@ _PLATE_PX = 720
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One number that matters, and what it means in plain words; `spread` is the range in which it may lie."""
+    """One number that matters, and what it means in plain words; `spread` is its 95 % interval."""
 
     label: str
     value: str

@@ -8,9 +8,9 @@ from trainers.evaluation.bootstrap import Interval, share_interval
 from trainers.evaluation.evaluate import Evaluation
 from trainers.evaluation.jury import DEFECT_SHARE, Cascaded, Comparison
 from trainers.evaluation.report import Section, Table, Tile, Tiles, Tone
-from trainers.evaluation.wording import interval, percent, plain
+from trainers.evaluation.wording import NOTHING, filled, interval, percent, plain
 
-_COLUMNS = ("detector", "image AUROC", "caught", "false alarms", "F1", "pixel AUROC", "AUPRO", "cost")
+_COLUMNS = ("detector", "image AUROC", "caught", "false alarms", "target", "F1", "pixel AUROC", "AUPRO", "cost")
 
 
 def sections(comparison: Comparison) -> list[Section]:
@@ -32,7 +32,8 @@ def _table(comparison: Comparison) -> Table:
     rows.append(_row("all, fused", comparison.fused, comparison.fused_ms))
     if comparison.cascade is not None and comparison.cascade_ms is not None:
         rows.append(_row("cascade", comparison.cascade.evaluation, comparison.cascade_ms))
-    return Table("Members, fusion and cascade", _COLUMNS, rows, _intro(comparison))
+    columns, cells = filled(_COLUMNS, rows)
+    return Table("Members, fusion and cascade", columns, cells, _intro(comparison))
 
 
 def _intro(comparison: Comparison) -> str:
@@ -52,10 +53,14 @@ def _intro(comparison: Comparison) -> str:
         )
         said.append(f"Fused, they reach {than} the best member on these pictures, {best}.")
     said.append(
-        f"Small ranges are 95 % intervals. Costs are of one picture on the machine where the ensemble was made, "
-        f"the cascade's with one defect in {1 / DEFECT_SHARE:.0f} frames. A member alone has no pixel figures, and is "
-        f"judged by the whole picture also where a region of interest is set."
+        f"Small ranges are 95 % intervals. Each threshold was set for a target of false alarms; what is caught can be "
+        f"compared where that is the same. Costs are of one picture on the machine where the ensemble was made, "
+        f"the cascade's with one defect in {1 / DEFECT_SHARE:.0f} frames."
     )
+    if comparison.fused.overall.pixel_auroc is not None:
+        said.append("Pixel figures are of the published maps; a member alone publishes none.")
+    if comparison.narrowed:
+        said.append("A region of interest is set; a member alone is judged by the whole picture nevertheless.")
     return " ".join(said)
 
 
@@ -66,6 +71,7 @@ def _row(name: str, found: Evaluation, cost_ms: float) -> tuple[str, ...]:
         _cell(overall.image_auroc, sure.image_auroc, plain),
         _cell(overall.recall, sure.recall, percent),
         _cell(found.false_alarm_rate, sure.false_alarm_rate, percent),
+        percent(found.target_fpr),
         _cell(overall.f1, sure.f1, plain),
         _cell(overall.pixel_auroc, sure.pixel_auroc, plain),
         _cell(overall.pixel_aupro, sure.pixel_aupro, plain),
@@ -75,7 +81,7 @@ def _row(name: str, found: Evaluation, cost_ms: float) -> tuple[str, ...]:
 
 def _cell(value: float | None, sure: Interval | None, write: Callable[[float], str]) -> str:
     """The figure, and its interval in a second line."""
-    return "–" if value is None else f"{write(value)}\n{interval(sure, write)}".strip()
+    return NOTHING if value is None else f"{write(value)}\n{interval(sure, write)}".strip()
 
 
 def _cascade(comparison: Comparison, cascade: Cascaded) -> Tiles:

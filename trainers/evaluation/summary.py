@@ -15,7 +15,7 @@ from trainers.evaluation.evaluate import Evaluation, Judge, Judged, Quality, loo
 from trainers.evaluation.jury import Comparison
 from trainers.evaluation.pictures import caption, panels
 from trainers.evaluation.report import Card, Charts, Facts, Gallery, Section, Table, Tile, Tiles, Tone, write_report
-from trainers.evaluation.wording import interval, percent, plain, scores_of
+from trainers.evaluation.wording import NOTHING, filled, interval, percent, plain, scores_of
 
 _SHOWN = 6
 _INTERVALS = (
@@ -113,28 +113,36 @@ def _headline(evaluation: Evaluation, judge: Judge) -> Tiles:
 
 
 def _in_short(evaluation: Evaluation, judge: Judge) -> str:
-    """What the detector gets wrong, in a sentence."""
-    said = []
-    if evaluation.n_defect:
-        missed = sum(not p.rejected for p in evaluation.defective)
-        said.append(f"{missed or 'None'} of {evaluation.n_defect} defective pictures would pass")
-    if evaluation.n_good:
-        alarms = sum(p.rejected for p in evaluation.good)
-        said.append(f"{alarms or 'none'} of {evaluation.n_good} good pictures would be rejected without cause")
-    words = " and ".join(said)
+    """What becomes of the pictures, in plain words."""
+    review = judge.calibration.review
+    said = [
+        f"Of {len(pictures)} {kind} pictures {_become(pictures, review)}."
+        for kind, pictures in (("defective", evaluation.defective), ("good", evaluation.good))
+        if pictures
+    ]
     target = percent(judge.calibration.image_estimate.target_fpr)
-    return f"{words[0].upper()}{words[1:]}. The threshold was set so that {target} of good pictures are rejected."
+    said.append(f"The threshold was set so that {target} of good pictures are rejected.")
+    return " ".join(said)
+
+
+def _become(pictures: Sequence[Judged], review: float | None) -> str:
+    """How many are rejected, sent to review (where that may be) and passed: `40 are rejected and 2 pass`."""
+    rejected = sum(p.rejected for p in pictures)
+    reviewed = 0 if review is None else _between(pictures, review)
+    middle = "" if review is None else f", {reviewed} sent to review"
+    return f"{rejected} are rejected{middle} and {len(pictures) - rejected - reviewed} pass"
+
+
+def _between(pictures: Sequence[Judged], review: float) -> int:
+    """How many lie between the two thresholds."""
+    return sum(not p.rejected and p.raw_score >= review for p in pictures)
 
 
 def _review(evaluation: Evaluation, review: float) -> Tile:
     """Who lies between the two thresholds."""
-    good, defective = (
-        sum(not p.rejected and p.raw_score >= review for p in pictures)
-        for pictures in (evaluation.good, evaluation.defective)
-    )
-    n = evaluation.n_good + evaluation.n_defect
+    good, defective = _between(evaluation.good, review), _between(evaluation.defective, review)
     meaning = f"{good} good and {defective} defective pictures lie between the two thresholds: somebody should look."
-    return Tile("Sent to review", percent((good + defective) / n), meaning)
+    return Tile("Sent to review", percent((good + defective) / len(evaluation.pictures)), meaning)
 
 
 def _false_alarms(evaluation: Evaluation, judge: Judge) -> Tile:
@@ -182,13 +190,13 @@ def _per_defect(evaluation: Evaluation) -> Table:
     rows = [_row(name.replace("_", " "), quality) for name, quality in evaluation.per_defect.items()]
     rows.append(_row("all", evaluation.overall))
     columns = ("defect", "pictures", "caught", "image AUROC", "pixel AUROC", "AUPRO", "F1")
-    return Table("By type of defect", columns, rows, "Each type against all good pictures.")
+    return Table("By type of defect", *filled(columns, rows), "Each type against all good pictures.")
 
 
 def _row(name: str, quality: Quality) -> tuple[str, ...]:
     numbers = (quality.image_auroc, quality.pixel_auroc, quality.pixel_aupro, quality.f1)
-    caught = "–" if quality.recall is None else percent(quality.recall)
-    return name, str(quality.n), caught, *("–" if number is None else plain(number) for number in numbers)
+    caught = NOTHING if quality.recall is None else percent(quality.recall)
+    return name, str(quality.n), caught, *(NOTHING if number is None else plain(number) for number in numbers)
 
 
 def _galleries(evaluation: Evaluation, judge: Judge) -> list[Gallery]:
