@@ -102,8 +102,8 @@ class PixelBootstrap:
         """Of AUPRO."""
         self._count()
         free, _, shares = self._histograms
-        usable = np.flatnonzero((self._regions > 0) & (free.sum(axis=1) > 0))
-        return _middle(np.array([histogram_aupro(free[i], shares[i], self._regions[i]) for i in usable]))
+        draws = np.array_split(np.arange(len(free)), len(free) // _BATCH + 1)  # in parts, to save memory
+        return _middle(np.concatenate([histogram_aupro(free[i], shares[i], self._regions[i]) for i in draws]))
 
     def _count(self) -> None:
         if not self._waiting:

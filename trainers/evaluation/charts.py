@@ -130,13 +130,19 @@ def roc(scores: Scores, others: Mapping[str, Scores] | None = None) -> Chart:
     return _chart(draw, words + _with(beside))
 
 
-def pro(overlap: F64, others: Mapping[str, F64] | None = None) -> Chart:
-    """Mean share of a defect that is marked (151,) against the share of sound pixels marked, `metrics.PRO_RATES`."""
-    beside = others or {}
+def pro(overlap: F64, others: Mapping[str, F64 | None] | None = None) -> Chart:
+    """Mean share of a defect that is marked (151,) against the share of sound pixels marked, `metrics.PRO_RATES`.
+
+    Those of `others` that have no curve keep their colour for other charts.
+    """
+    everyone = others or {}
+    beside = {name: other for name, other in everyone.items() if other is not None}
 
     def draw(axes: Axes, theme: Theme) -> None:
         axes.fill_between(PRO_RATES, overlap, color=theme.good, alpha=0.12, linewidth=0)
-        for (name, other), (colour, style) in zip(beside.items(), _looks(theme, len(beside)), strict=True):
+        looks = dict(zip(everyone, _looks(theme, len(everyone)), strict=True))
+        for name, other in beside.items():
+            colour, style = looks[name]
             axes.plot(PRO_RATES, other, color=colour, linestyle=style, linewidth=1.6, label=name)
         _main(axes, theme, PRO_RATES, overlap, beside)
         axes.set(xlim=(0, FPR_LIMIT), ylim=(0, 1), xlabel="sound pixels marked", ylabel="share of a defect marked")

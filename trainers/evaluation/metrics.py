@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import auc, f1_score, roc_auc_score, roc_curve
+from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
 from engine.types import F64
 
@@ -106,13 +106,14 @@ class PixelMeter:
         """Area under the per-region-overlap curve up to `fpr_limit`, over `fpr_limit`; None where undefined."""
         if not self._free.any() or not self._regions:
             return None
-        return histogram_aupro(self._free, self._region_share, self._regions, fpr_limit)
+        return float(histogram_aupro(self._free, self._region_share, np.float64(self._regions), fpr_limit))
 
     def pro(self) -> F64 | None:
         """The per-region overlap (151,) at the rates of false pixels PRO_RATES; None where undefined."""
         if not self._free.any() or not self._regions:
             return None
-        return _at(*_pro_curve(self._free, self._region_share, self._regions), PRO_RATES)
+        curve = _pro_curve(self._free, self._region_share, np.float64(self._regions))
+        return _at(*curve, PRO_RATES)
 
 
 def histogram_auroc(free: F64, anomalous: F64) -> F64:
@@ -123,22 +124,27 @@ def histogram_auroc(free: F64, anomalous: F64) -> F64:
         return np.asarray((anomalous * below).sum(axis=-1) / pairs)
 
 
-def histogram_aupro(free: F64, region_share: F64, regions: float, fpr_limit: float = FPR_LIMIT) -> float:
-    """AUPRO of histograms (L,) over ascending levels, of `regions` regions; there must be free pixels and regions."""
-    fpr, overlap = _pro_curve(free, region_share, regions)
-    return _area_to(fpr, overlap, fpr_limit) / fpr_limit
+def histogram_aupro(free: F64, region_share: F64, regions: F64, fpr_limit: float = FPR_LIMIT) -> F64:
+    """AUPRO of histograms (..., L) over ascending levels, of so many regions (...) -> (...); nan where undefined."""
+    with np.errstate(invalid="ignore"):
+        fpr, overlap = _pro_curve(free, region_share, regions)
+        return _area_to(fpr, overlap, fpr_limit) / fpr_limit
 
 
-def _pro_curve(free: F64, region_share: F64, regions: float) -> tuple[F64, F64]:
-    """The share of false pixels and the per-region overlap (L + 1,) of every threshold, from the highest down."""
-    fpr = np.concatenate([[0.0], np.cumsum(free[::-1]) / free.sum()])
-    return fpr, np.concatenate([[0.0], np.cumsum(region_share[::-1]) / regions])
+def _pro_curve(free: F64, region_share: F64, regions: F64) -> tuple[F64, F64]:
+    """The share of false pixels and the per-region overlap (..., L + 1) of every threshold, from the highest down."""
+    start = np.zeros((*free.shape[:-1], 1))
+    fpr = np.cumsum(free[..., ::-1], axis=-1) / free.sum(axis=-1, keepdims=True)
+    overlap = np.cumsum(region_share[..., ::-1], axis=-1) / np.expand_dims(regions, -1)
+    return np.concatenate([start, fpr], axis=-1), np.concatenate([start, overlap], axis=-1)
 
 
-def _area_to(x: F64, y: F64, limit: float) -> float:
-    """Trapezoidal area under y(x) for x from 0 to `limit`; x ascends from 0 to 1 and may stand still."""
-    end = int(np.searchsorted(x, limit, side="right"))
-    return float(auc(np.append(x[:end], limit), np.append(y[:end], _at(x, y, np.array([limit])))))
+def _area_to(x: F64, y: F64, limit: float) -> F64:
+    """Trapezoidal area (...) under y(x) (..., m) for x from 0 to `limit`; x ascends from 0 and may stand still."""
+    x0, width = x[..., :-1], np.diff(x, axis=-1)
+    inside = np.clip(limit - x0, 0, width)  # what of a segment counts
+    share = np.divide(inside, width, out=np.zeros_like(width), where=width > 0)
+    return np.asarray((inside * (y[..., :-1] + share / 2 * np.diff(y, axis=-1))).sum(axis=-1))
 
 
 def _at(x: F64, y: F64, at: F64) -> F64:

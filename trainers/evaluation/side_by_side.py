@@ -52,16 +52,27 @@ def _intro(comparison: Comparison) -> str:
             "the same AUROC as" if abs(gain) < 0.05 else f"{abs(gain):.1f} points {'more' if gain > 0 else 'less'} than"
         )
         said.append(f"Fused, they reach {than} the best member on these pictures, {best}.")
-    said.append(
-        f"Small ranges are 95 % intervals. Each threshold was set for a target of false alarms; what is caught can be "
-        f"compared where that is the same. Costs are of one picture on the machine where the ensemble was made, "
-        f"the cascade's with one defect in {1 / DEFECT_SHARE:.0f} frames."
-    )
-    if comparison.fused.overall.pixel_auroc is not None:
-        said.append("Pixel figures are of the published maps; a member alone publishes none.")
-    if comparison.narrowed:
-        said.append("A region of interest is set; a member alone is judged by the whole picture nevertheless.")
     return " ".join(said)
+
+
+def notes(comparison: Comparison) -> list[tuple[str, str]]:
+    """How the table is to be read."""
+    found = [
+        (
+            "Targets",
+            "Each threshold was set for a target of false alarms. What is caught compares where it is the same.",
+        ),
+        (
+            "Costs",
+            f"Of one picture, on the machine where the ensemble was made; the cascade's with one defect in "
+            f"{1 / DEFECT_SHARE:.0f} frames.",
+        ),
+    ]
+    if comparison.fused.overall.pixel_auroc is not None:
+        found.append(("Pixel figures", "Of the maps that are published. A member alone publishes none."))
+    if comparison.narrowed:
+        found.append(("Region of interest", "It does not count for a member alone: that is judged by whole pictures."))
+    return found
 
 
 def _row(name: str, found: Evaluation, cost_ms: float) -> tuple[str, ...]:

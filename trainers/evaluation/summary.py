@@ -20,7 +20,7 @@ from trainers.evaluation.wording import NOTHING, filled, interval, percent, plai
 _SHOWN = 6
 _INTERVALS = (
     (
-        "What they say",
+        "What intervals say",
         "A repeat of this test with as many other pictures of the same kind should give figures in these ranges, about "
         "19 times in 20. Two detectors whose ranges overlap widely may well be equally good.",
     ),
@@ -33,7 +33,7 @@ _INTERVALS = (
         f"not be.",
     ),
     (
-        "What they leave out",
+        "What intervals leave out",
         "Other parts, cameras or light than in these pictures, and what another training run would have given.",
     ),
 )
@@ -60,7 +60,8 @@ def sections(evaluation: Evaluation, judge: Judge, comparison: Comparison | None
     if evaluation.per_defect:
         found.append(_per_defect(evaluation))
     found += [gallery for gallery in _galleries(evaluation, judge) if gallery.cards]
-    found.append(Facts("How sure these figures are", _INTERVALS, "The small ranges beside figures are 95 % intervals."))
+    notes = () if comparison is None else side_by_side.notes(comparison)
+    found.append(Facts("How to read these figures", [*_INTERVALS, *notes], "Small ranges are 95 % intervals."))
     found.append(
         Facts("Calibration card", card(judge.calibration), "How the thresholds were set, from good pictures only.")
     )
@@ -116,7 +117,7 @@ def _in_short(evaluation: Evaluation, judge: Judge) -> str:
     """What becomes of the pictures, in plain words."""
     review = judge.calibration.review
     said = [
-        f"Of {len(pictures)} {kind} pictures {_become(pictures, review)}."
+        f"Of {len(pictures)} {kind} pictures: {_become(pictures, review)}."
         for kind, pictures in (("defective", evaluation.defective), ("good", evaluation.good))
         if pictures
     ]
@@ -126,11 +127,11 @@ def _in_short(evaluation: Evaluation, judge: Judge) -> str:
 
 
 def _become(pictures: Sequence[Judged], review: float | None) -> str:
-    """How many are rejected, sent to review (where that may be) and passed: `40 are rejected and 2 pass`."""
+    """How many are rejected, sent to review (where that may be) and passed: `40 rejected, 2 passed`."""
     rejected = sum(p.rejected for p in pictures)
     reviewed = 0 if review is None else _between(pictures, review)
     middle = "" if review is None else f", {reviewed} sent to review"
-    return f"{rejected} are rejected{middle} and {len(pictures) - rejected - reviewed} pass"
+    return f"{rejected} rejected{middle}, {len(pictures) - rejected - reviewed} passed"
 
 
 def _between(pictures: Sequence[Judged], review: float) -> int:
@@ -181,7 +182,7 @@ def _charts(evaluation: Evaluation, judge: Judge, comparison: Comparison | None)
             "PRO curve: how much of a defect the mask would cover, the mean over all defects, against how much sound "
             "surface it would mark with it. Its area up to 30 % is AUPRO."
         )
-        curves = {name: other.pro for name, other in others.items() if other.pro is not None}
+        curves = {name: other.pro for name, other in others.items()}
         charts.append((pro(evaluation.pro, curves), words))
     return Charts("Good and defective pictures", charts)
 
