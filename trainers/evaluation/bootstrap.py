@@ -76,7 +76,7 @@ class Bootstrap:
 class PixelBootstrap:
     """The pixel figures of every draw, one picture in memory at a time, on maps of 1024 levels.
 
-    The memory is 24 MB however many pictures there are.
+    The memory does not grow with the pictures: 24 MB for the draws' histograms.
     """
 
     def __init__(self, bootstrap: Bootstrap) -> None:

@@ -106,13 +106,13 @@ class PixelMeter:
         """Area under the per-region-overlap curve up to `fpr_limit`, over `fpr_limit`; None where undefined."""
         if not self._free.any() or not self._regions:
             return None
-        return float(histogram_aupro(self._free, self._region_share, np.float64(self._regions), fpr_limit))
+        return float(histogram_aupro(self._free, self._region_share, np.asarray(self._regions, np.float64), fpr_limit))
 
     def pro(self) -> F64 | None:
         """The per-region overlap (151,) at the rates of false pixels PRO_RATES; None where undefined."""
         if not self._free.any() or not self._regions:
             return None
-        curve = _pro_curve(self._free, self._region_share, np.float64(self._regions))
+        curve = _pro_curve(self._free, self._region_share, np.asarray(self._regions, np.float64))
         return _at(*curve, PRO_RATES)
 
 
