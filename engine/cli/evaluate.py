@@ -75,7 +75,7 @@ def evaluate(
         if comparison is not None:
             _print_ensemble(document["ensemble"])
         if out is not None:
-            console.out.print(f"report: {out / 'report.html'}")
+            console.say(f"report: {out / 'report.html'}")
 
 
 def _jury(judge: Any, bundle: Bundle, cascade: Cascade | None, precision: Precision) -> Any:
@@ -144,7 +144,7 @@ def _print_ensemble(ensemble: dict[str, Any]) -> None:
     console.out.print(table)
     cascade = ensemble["cascade"]
     if cascade is None:
-        console.out.print("cascade: none, it is off or lets no frame exit")
+        console.say("cascade: none, it is off or lets no frame exit")
         return
     for kind in ("good", "defective"):
         exits, disagreement = _percent(cascade[kind]["exits"]), _percent(cascade[kind]["disagreement"])
