@@ -39,7 +39,7 @@ def protocol(
 ) -> None:
     """Train and judge every variant of a paper's table."""
     registry, base, progress, protocols = (
-        training(module, "protocol") for module in ("registry", "base", "progress", "protocol")
+        training(module, "protocol") for module in ("registry", "base", "progress", "evaluation.protocol")
     )
     with tempfile.TemporaryDirectory(prefix="engine-protocol-") as scratch:
         options = base.TrainOptions(

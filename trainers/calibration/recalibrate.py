@@ -24,7 +24,7 @@ from trainers.calibration import reference
 from trainers.calibration.holdout import Split, hold_out
 from trainers.dataset import resized
 from trainers.dataset.good import TrainingSet, check_training, read_dataset
-from trainers.learning.passes import learnt
+from trainers.learning import learnt
 from trainers.network import gaussian
 from trainers.network.exported import Exported
 from trainers.network.features import Extractor

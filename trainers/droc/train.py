@@ -19,9 +19,10 @@ from trainers.droc.pretext import Representation
 from trainers.droc.settings import Settings
 from trainers.droc.variants import lines
 from trainers.job import Fact, Job
+from trainers.learning import learnt
 from trainers.learning.checkpoint import Checkpoint
 from trainers.learning.learnt import Learnt
-from trainers.learning.passes import learn, learnt, seeded
+from trainers.learning.passes import learn, seeded
 from trainers.progress import Progress
 
 _MEAN, _STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)

@@ -36,8 +36,8 @@ from trainers.calibration import record
 from trainers.calibration.thresholds import level_of
 from trainers.dataset.good import Dataset, Pictures, TrainingSet, check_training, read_dataset
 from trainers.dataset.synthetic import DEFECTS, with_defect
+from trainers.ensemble import membership
 from trainers.ensemble.joint import Fused, How, Joint, Scales, fuse_jointly, join
-from trainers.ensemble.train import membership
 from trainers.ensemble.weights import weights
 from trainers.progress import Progress
 

@@ -13,8 +13,8 @@ from trainers.dataset.resized import Resized
 from trainers.fyd.model import Network
 from trainers.fyd.noncontrastive import NonContrastive, partners
 from trainers.fyd.settings import Settings
+from trainers.learning import passes
 from trainers.learning.checkpoint import Checkpoint
-from trainers.learning.passes import passes as learning
 from trainers.learning.passes import seeded
 from trainers.progress import Progress
 
@@ -42,7 +42,7 @@ class Learner:
 
     @property
     def epochs(self) -> int:
-        """See `learning.Learner.epochs`."""
+        """See `passes.Learner.epochs`."""
         return self.settings.epochs
 
     def work(self, pictures: Resized, number: int) -> int:
@@ -108,4 +108,4 @@ class Learner:
 
 def learn(network: Network, pictures: Resized, seed: int, checkpoint: Checkpoint, progress: Progress) -> float:
     """Train the learnt parts of a network in place; returns the mean loss of the last epoch."""
-    return learning.learn(Learner(network, network.settings, seed), pictures, checkpoint, progress)
+    return passes.learn(Learner(network, network.settings, seed), pictures, checkpoint, progress)

@@ -13,8 +13,9 @@ from trainers.calibration.holdout import BLOCKS
 from trainers.dataset.good import blocks
 from trainers.dataset.resized import Resized
 from trainers.job import Fact, Job
+from trainers.learning import learnt
 from trainers.learning.learnt import Learnt
-from trainers.learning.passes import learn, learnt, seeded
+from trainers.learning.passes import learn, seeded
 from trainers.progress import Progress
 from trainers.ssae.learn import SsaeLearner
 from trainers.ssae.model import Autoencoder, ErrorMap, FusedMap

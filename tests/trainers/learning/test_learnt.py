@@ -15,8 +15,8 @@ from trainers.base import TrainOptions
 from trainers.calibration.holdout import held_out_rows
 from trainers.calibration.thresholds import PixelScores, calibrate
 from trainers.dataset.good import Pictures, read_dataset
+from trainers.learning import learnt
 from trainers.learning.learnt import Learnt
-from trainers.learning.passes import learnt
 from trainers.progress import RecordedProgress
 
 SIDE, SIGMA_PX = 64, 2.0
