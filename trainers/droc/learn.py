@@ -42,7 +42,7 @@ class DrocLearner:
 
     @property
     def epochs(self) -> int:
-        """See `learning.Learner.epochs`."""
+        """See `passes.Learner.epochs`."""
         return self.settings.epochs
 
     def work(self, pictures: Resized, number: int) -> int:

@@ -15,7 +15,6 @@ from trainers.fyd.noncontrastive import NonContrastive, partners
 from trainers.fyd.settings import Settings
 from trainers.learning import passes
 from trainers.learning.checkpoint import Checkpoint
-from trainers.learning.passes import seeded
 from trainers.progress import Progress
 
 
@@ -30,7 +29,7 @@ class Learner:
         self.network = network.eval()
         self.settings = settings
         self.generator = torch.Generator().manual_seed(seed)
-        with seeded(seed):
+        with passes.seeded(seed):
             heads = NonContrastive(network.backbone.channels[-1]) if settings.non_contrastive else None
         self.heads = heads
         self._ica = [] if network.ica is None else list(network.ica.parameters())

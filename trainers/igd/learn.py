@@ -59,7 +59,7 @@ class DescriptorLearner:
 
     @property
     def epochs(self) -> int:
-        """See `learning.Learner.epochs`."""
+        """See `passes.Learner.epochs`."""
         return self.plan.epochs
 
     def work(self, pictures: Resized, number: int) -> int:

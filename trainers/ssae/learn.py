@@ -47,7 +47,7 @@ class SsaeLearner:
 
     @property
     def epochs(self) -> int:
-        """See `learning.Learner.epochs`."""
+        """See `passes.Learner.epochs`."""
         if not self.separations:
             return self.settings.epochs
         done = self._first_compared + len(self.separations)
