@@ -2,8 +2,10 @@
 
     python -m benchmarks.methods --data FOLDER... [--variant NAME...] [--seed N...]
 
-A run takes minutes to an hour, so each is kept in the work folder, and the results are those of all that are there.
-Training and judging are commands of the engine, each in a process of its own, whose peak memory the system tells.
+A run takes minutes to an hour, so the results grow: a run that they have is not made again, each new one is written at
+once, and each tells the machine it was made on. Training and judging are commands of the engine, each in a process of
+its own; the system tells its peak memory and its CPU time, which hardly depends on what else the machine does. Speeds
+are taken last, one after another, of the bundles in the work folder.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,6 +26,7 @@ from benchmarks.spread import spread
 from engine import bundle as bundles
 from engine.bench.environment import stamp
 from engine.config import Runtime
+from engine.contract import MANIFEST_NAME
 from engine.errors import EngineError
 from engine.serving.select import choose_backend
 
@@ -52,44 +56,56 @@ class Run:
     data: DataSet
     seed: int
 
-    def folder(self, context: Context) -> Path:
-        """Where its bundle and its figures are kept."""
+    def bundle(self, context: Context) -> Path:
+        """Where its bundle is kept."""
         name = self.variant.replace(", ", "-").replace(" ", "-")
         return context.folder(QUESTION) / f"{name}-{self.data.name}-{self.seed}"
 
 
+class Rows:
+    """The results so far, a row for a variant on a data set, in the file that shows them."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        path = out / f"{QUESTION}.json"
+        self._rows: list[Document] = json.loads(path.read_text())["rows"] if path.is_file() else []
+
+    def of(self, run: Run) -> Document:
+        """The row of a run, new where there is none."""
+        for row in self._rows:
+            if (row["data"], row["variant"]) == (run.data.name, run.variant):
+                return row
+        self._rows.append({"data": run.data.name, "variant": run.variant, "fps": None, "runs": []})
+        self._rows.sort(key=lambda row: (row["data"], list(VARIANTS).index(row["variant"])))
+        return self.of(run)
+
+    def has(self, run: Run) -> bool:
+        """Whether it was made already."""
+        return any(made["seed"] == run.seed for made in self.of(run)["runs"])
+
+    def add(self, run: Run, found: Document) -> None:
+        """Another run of a row."""
+        row = self.of(run)
+        row["runs"] = sorted([*row["runs"], found], key=lambda made: int(made["seed"]))
+
+    def write(self) -> Path:
+        """The file, of the rows that have runs."""
+        return Answer(QUESTION, {"rows": [row for row in self._rows if row["runs"]]}).write(self._out)
+
+
 def measure(context: Context, run: Run) -> Document:
-    """Train and judge; a run that is there is read."""
-    folder = run.folder(context)
-    kept = folder.with_suffix(".json")
-    if not kept.is_file():
-        options = (*VARIANTS[run.variant], "--seed", run.seed, "--threads", context.threads)
-        started = stamp()
-        trained, peak_mb = _command("train", run.data.path, "--out", folder, *options)
-        judged, _ = _command("eval", folder, run.data.path)
-        found = {name: judged[name] for name in _METRICS}
-        cost = {
-            "train_s": round(trained["train_s"], 1),
-            "peak_mb": peak_mb,
-            "fps": _frames_per_s(folder, context.threads),
-        }
-        kept.write_text(json.dumps({"seed": run.seed} | found | cost | {"environment": started}, indent=1))
-    document: Document = json.loads(kept.read_text())
-    return document
+    """Train and judge."""
+    bundle, machine = run.bundle(context), stamp()
+    options = (*VARIANTS[run.variant], "--seed", run.seed, "--threads", context.threads)
+    used = _command("train", run.data.path, "--out", bundle, *options)[1]
+    judged = _command("eval", bundle, run.data.path)[0]
+    found = {name: judged[name] for name in _METRICS}
+    cost = {"train_cpu_s": round(used.ru_utime + used.ru_stime), "peak_mb": round(used.ru_maxrss / 1024)}
+    return {"seed": run.seed} | found | cost | {"environment": machine}
 
 
-def gather(context: Context, sets: Sequence[DataSet]) -> Iterator[Document]:
-    """A row for every variant and data set that has runs in the work folder."""
-    for data in sets:
-        for variant in VARIANTS:
-            runs = [Run(variant, data, seed) for seed in SEEDS]
-            there = [measure(context, run) for run in runs if run.folder(context).with_suffix(".json").is_file()]
-            if there:
-                yield {"data": data.name, "variant": variant, "runs": there}
-
-
-def _command(*arguments: object) -> tuple[Document, int]:
-    """The document of an `engine` command, and its peak memory in MB."""
+def _command(*arguments: object) -> tuple[Document, resource.struct_rusage]:
+    """The document of an `engine` command, and what it used."""
     command = [sys.executable, "-m", "engine", *map(str, arguments), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None:
@@ -99,7 +115,7 @@ def _command(*arguments: object) -> tuple[Document, int]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise EngineError(f"engine {' '.join(map(str, arguments))}: ended with status {process.returncode}")
-    return json.loads(text), round(usage.ru_maxrss / 1024)
+    return json.loads(text), usage
 
 
 def _frames_per_s(bundle: Path, threads: int) -> float:
@@ -113,13 +129,14 @@ def _frames_per_s(bundle: Path, threads: int) -> float:
 def table(document: Document) -> str:
     """Markdown: mean and standard deviation over the seeds that were run."""
     lines = [
-        "| data | variant | seeds | image AUROC | pixel AUROC | AUPRO | train s | MB | frames/s |",
+        "| data | variant | seeds | image AUROC | pixel AUROC | AUPRO | training, CPU s | MB | frames/s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in document["rows"]:
         scores = " | ".join(spread(_values(row, name)) for name in ("image_AUROC", "pixel_AUROC", "pixel_AUPRO"))
-        cost = " | ".join(f"{median(_values(row, name)):.0f}" for name in ("train_s", "peak_mb", "fps"))
-        lines.append(f"| {row['data']} | {row['variant']} | {len(row['runs'])} | {scores} | {cost} |")
+        cost = " | ".join(f"{median(_values(row, name)):.0f}" for name in ("train_cpu_s", "peak_mb"))
+        fps = "-" if row["fps"] is None else f"{row['fps']:.0f}"
+        lines.append(f"| {row['data']} | {row['variant']} | {len(row['runs'])} | {scores} | {cost} | {fps} |")
     return "\n".join(lines)
 
 
@@ -139,11 +156,16 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     context = Context(options.work, tuple(options.data), options.threads)
     sets = [DataSet(path.name, path) for path in context.data]
-    for seed in options.seed:
-        for variant in options.variant:
-            for data in sets:
-                print(measure(context, Run(variant, data, seed)), file=sys.stderr)
-    print(Answer(QUESTION, {"rows": list(gather(context, sets))}).write(options.out))
+    runs = [Run(variant, data, seed) for seed in options.seed for variant in options.variant for data in sets]
+    rows = Rows(options.out)
+    for run in runs:
+        if not rows.has(run):
+            rows.add(run, measure(context, run))
+            print(f"{run.variant}, {run.data.name}, seed {run.seed}: {rows.write()}", file=sys.stderr)
+    for run in runs:
+        if (run.bundle(context) / MANIFEST_NAME).is_file():
+            rows.of(run)["fps"] = _frames_per_s(run.bundle(context), context.threads)
+    print(rows.write())
     return 0
 
 

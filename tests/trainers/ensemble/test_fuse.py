@@ -21,8 +21,8 @@ from trainers import registry
 from trainers.base import TrainOptions
 from trainers.calibration import record
 from trainers.dataset.good import Pictures, read_dataset
+from trainers.ensemble import train as ensemble
 from trainers.ensemble.fuse import FuseOptions, fuse
-from trainers.ensemble.train import train as ensemble
 from trainers.evaluation.evaluate import Judge, evaluate
 from trainers.progress import RecordedProgress
 
