@@ -4,7 +4,7 @@
 
 The papers' CIFAR-10 protocol on a small budget: networks of a quarter of the width, a few passes instead of hundreds or
 thousands. All training pictures of a class are learnt from (and fitted to), all test pictures are judged, with the
-network of the last pass. Runs are kept in the work folder.
+network of the last pass. The results grow: a run that they have is not made again, each new one is written at once.
 """
 
 from __future__ import annotations
@@ -68,18 +68,47 @@ Bad = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training; `asked` passes, None: the variant's own."""
+    """One training: a variant on the class `good` from a seed, in so many passes."""
 
     variant: str
-    good: int
-    asked: int | None
+    good: str
+    epochs: int
     seed: int
 
     @property
     def settings(self) -> droc.Settings | igd.Settings:
-        """The variant's with the passes asked for."""
-        settings = VARIANTS[self.variant]
-        return replace(settings, epochs=self.asked or settings.epochs)
+        """The variant's with these passes."""
+        return replace(VARIANTS[self.variant], epochs=self.epochs)
+
+
+class Rows:
+    """The results so far, a row for a variant, class and number of passes, in the file that shows them."""
+
+    def __init__(self, data: str, out: Path) -> None:
+        self._data, self._out = data, out
+        path = out / f"{QUESTION}.json"
+        self.rows: list[Document] = json.loads(path.read_text())["rows"] if path.is_file() else []
+
+    def of(self, run: Run) -> Document:
+        """The row of a run, new where there is none."""
+        for row in self.rows:
+            if (row["variant"], row["good"], row["epochs"]) == (run.variant, run.good, run.epochs):
+                return row
+        self.rows.append({"variant": run.variant, "good": run.good, "epochs": run.epochs, "runs": []})
+        self.rows.sort(key=lambda row: (list(VARIANTS).index(row["variant"]), row["good"], row["epochs"]))
+        return self.of(run)
+
+    def has(self, run: Run) -> bool:
+        """Whether it was made already."""
+        return any(made["seed"] == run.seed for made in self.of(run)["runs"])
+
+    def add(self, run: Run, found: Document) -> Path:
+        """Another run; returns the file, written anew."""
+        row = self.of(run)
+        row["runs"] = sorted([*row["runs"], {"seed": run.seed} | found], key=lambda made: int(made["seed"]))
+        return Answer(QUESTION, {"data": self._data, "rows": [row for row in self.rows if row["runs"]]}).write(
+            self._out
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +127,13 @@ class Split:
         return [round(float(roc_auc_score(self.bad, column)), 4) for column in np.concatenate(found).T]
 
 
-def measure(data: Labelled, test: Resized, settings: droc.Settings | igd.Settings, good: int, seed: int) -> Document:
+def measure(data: Labelled, test: Resized, settings: droc.Settings | igd.Settings, run: Run) -> Document:
     """Learn from a class and judge; `curve` is the AUROC after some of the passes (of DROC's by GDE)."""
-    started = time.process_time()
+    started, good = time.process_time(), data.classes.index(run.good)
     rows = np.flatnonzero(data.train.labels == good)
     training = resized.read([data.train.images[row] for row in rows.tolist()], SIDE_PX, on_stderr())
     split = Split(training, test, data.test.labels != good)
-    found = _droc(split, settings, seed) if isinstance(settings, droc.Settings) else _igd(split, settings, seed)
+    found = _droc(split, settings, run.seed) if isinstance(settings, droc.Settings) else _igd(split, settings, run.seed)
     return found | {"cpu_s": round(time.process_time() - started, 1), "environment": stamp()}
 
 
@@ -176,16 +205,6 @@ def _passes(learner: Learner, training: Resized, judged: Callable[[], float]) ->
     return {"curve": curve, "learnt_cpu_s": round(learnt_s, 1)}
 
 
-def gather(work: Path) -> Iterator[Document]:
-    """A row for every variant, class and number of passes that has runs in the work folder, over its seeds."""
-    runs = [json.loads(path.read_text()) for path in sorted(work.glob("*.json"))]
-    for variant in VARIANTS:
-        mine = [run for run in runs if run["variant"] == variant]
-        for good, epochs in dict.fromkeys((run["good"], run["epochs"]) for run in mine):
-            same = [run for run in mine if (run["good"], run["epochs"]) == (good, epochs)]
-            yield {"variant": variant, "good": good, "epochs": epochs, "runs": same}
-
-
 def table(document: Document) -> str:
     """Markdown: AUROC, mean and standard deviation over the seeds that were run, by class and over classes; curves."""
     rows = document["rows"]
@@ -251,39 +270,32 @@ def _curves(rows: Sequence[Document]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what is asked for and not there yet, then write the results of all that is there."""
+    """Run what is asked for and not there yet."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.one_class", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="labelled data, see trainers.dataset.labelled")
     parser.add_argument("--variant", nargs="*", default=list(VARIANTS), choices=list(VARIANTS), help="default: all")
     parser.add_argument("--good", type=int, nargs="*", default=[0, 1, 2], help="classes that are good in turn")
     parser.add_argument("--seed", type=int, nargs="*", default=[0])
     parser.add_argument("--epochs", type=int, help="passes, instead of each variant's own")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/one_class"), help="keeps what was run")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON file goes")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     options = parser.parse_args(arguments)
     data = read_labelled(options.data)
     if data is None:
         parser.error(f"--data {options.data}: no labelled data there")
-    options.work.mkdir(parents=True, exist_ok=True)
+    rows = Rows(options.data.name, options.out)
+    runs = [
+        Run(variant, data.classes[good], options.epochs or VARIANTS[variant].epochs, seed)
+        for seed in options.seed
+        for variant in options.variant
+        for good in options.good
+    ]
     with torch_threads(options.threads):
         test = resized.read(data.test.images, SIDE_PX, on_stderr())
-        for seed in options.seed:
-            for variant in options.variant:
-                for good in options.good:
-                    _kept(data, test, Run(variant, good, options.epochs, seed), options.work)
-    print(Answer(QUESTION, {"data": options.data.name, "rows": list(gather(options.work))}).write(options.out))
+        for run in runs:
+            if not rows.has(run):
+                print(run, rows.add(run, measure(data, test, run.settings, run)), file=sys.stderr)
     return 0
-
-
-def _kept(data: Labelled, test: Resized, run: Run, work: Path) -> None:
-    good, epochs = data.classes[run.good], run.settings.epochs
-    path = work / f"{good}-{run.variant.replace(', ', '-')}-{epochs}-{run.seed}.json"
-    if not path.is_file():
-        found = measure(data, test, run.settings, run.good, run.seed)
-        name = {"variant": run.variant, "good": good, "epochs": epochs, "seed": run.seed}
-        path.write_text(json.dumps(name | found, indent=1))
-        print(path.name, found["AUROC"], file=sys.stderr)
 
 
 if __name__ == "__main__":
