@@ -3,7 +3,7 @@
 `python -m benchmarks.bench_cuda` prints a table and writes benchmarks/results/mahalanobis_DEVICE.json; gpu.sh beside it
 runs it with everything else that needs a GPU. It needs torch with CUDA and imports nothing of the engine.
 
-Letters: N batch, C channels, P = h * w positions.
+Letters: N batch, C channels, P = h * w positions, R rank.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kernels.cuda.arrays import stream_of, view
 from kernels.cuda.driver import Device
 from kernels.cuda.map import arguments, mahalanobis_map, plan
 from kernels.cuda.model import DeviceGaussian
-from kernels.layout import packed_values
+from kernels.layout import packed_values, row_values
 from kernels.storage import Storage
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,12 +42,13 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A grid of Gaussians, its factors stored in some format."""
+    """A grid of Gaussians, its factors stored in some format; triangular where the rank is 0."""
 
     h: int
     w: int
     channels: int
     storage: Storage
+    rank: int = 0
 
     @property
     def positions(self) -> int:
@@ -55,11 +57,13 @@ class Case:
 
 
 CASES = tuple(
-    Case(h, h, channels, storage)
-    for h, channels in ((56, 100), (28, 176), (56, 448))
+    Case(h, h, channels, storage, rank)
+    for h, channels, rank in ((56, 100, 0), (28, 176, 0), (56, 448, 0), (56, 448, 64))
     for storage in ("float32", "bfloat16")
 )
-QUICK = tuple(Case(3, 7, channels, storage) for channels in (20, 100) for storage in DTYPES)
+QUICK = tuple(
+    Case(3, 7, channels, storage, rank) for channels, rank in ((20, 0), (100, 0), (100, 18)) for storage in DTYPES
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Row:
 
     grid: str
     channels: int
+    rank: int
     storage: str
     batch: int
     kernel: str
@@ -104,33 +109,75 @@ def pack(dense: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Random factors: dense for cuBLAS (P, C, C), packed for the kernel, means (h, w, C)."""
+    """Random factors: dense for cuBLAS (P, C, C) or (P, R, C), as the kernel takes them, and means (h, w, C).
+
+    A low-rank model has weights (P, R), and 1 for its tail and scale.
+    """
 
     dense: Tensor
-    packed: Tensor
+    factor: Tensor
     mean: Tensor
+    weights: Tensor | None = None
 
     @classmethod
     def random(cls, case: Case, seed: int) -> Model:
-        """Lower triangular, with a diagonal that keeps distances away from zero."""
+        """Lower triangular, with a diagonal that keeps distances away from zero, or orthogonal rows."""
         draw = torch.Generator("cuda").manual_seed(seed)
+        mean = torch.randn((case.h, case.w, case.channels), device="cuda", generator=draw)
+        if case.rank:
+            dense = rows(case, draw).to(DTYPES[case.storage])
+            weights = torch.rand((case.positions, case.rank), device="cuda", generator=draw)
+            return cls(dense, pad(dense, (0, row_values(case.channels) - case.channels)), mean, weights)
         shape = (case.positions, case.channels, case.channels)
         dense = torch.randn(shape, device="cuda", generator=draw).mul_(0.1).tril_()
         dense.diagonal(dim1=1, dim2=2).add_(1)
         dense = dense.to(DTYPES[case.storage])
-        mean = torch.randn((case.h, case.w, case.channels), device="cuda", generator=draw)
         return cls(dense, pack(dense), mean)
 
     def on_device(self, case: Case) -> DeviceGaussian:
         """As the kernel takes it."""
-        stream = stream_of(self.packed)
-        return DeviceGaussian(view(self.mean, stream), view(self.packed, stream), case.storage)
+        stream = stream_of(self.factor)
+        mean, factor = view(self.mean, stream), view(self.factor, stream)
+        if self.weights is None:
+            return DeviceGaussian(mean, factor, case.storage)
+        scale, tail = self.mean.new_ones(case.channels), self.mean.new_ones(case.positions)
+        return DeviceGaussian(mean, factor, case.storage, *(view(x, stream) for x in (scale, self.weights, tail)))
+
+
+def rows(case: Case, draw: torch.Generator) -> Tensor:
+    """Orthogonal rows (P, R, C): of the identity, reflected twice."""
+    reflected = torch.eye(case.rank, case.channels, device="cuda").expand(case.positions, -1, -1)
+    for _ in range(2):
+        axis = torch.randn((case.positions, case.channels, 1), device="cuda", generator=draw)
+        axis /= axis.norm(dim=1, keepdim=True)
+        reflected = reflected - 2 * torch.bmm(reflected, axis) * axis.mT
+    return reflected
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32, for squares and their sums."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def squares(dense: Tensor, weights: Tensor | None, y: Tensor) -> Tensor:
+    """Squared distances (P, N) by torch, of y (P, C, N): one batched product, or the two of the low-rank form."""
+    z = torch.bmm(dense, y)
+    if weights is None:
+        return wide(z).square().sum(dim=1)
+    rest = torch.baddbmm(y, dense.mT, z, alpha=-1)
+    return torch.einsum("pr,prn->pn", weights, wide(z).square()) + wide(rest).square().sum(dim=1)
 
 
 def step(model: Model, features: Tensor) -> Tensor:
-    """The map by torch: subtract, batched product, norm. (N, C, h, w) -> (P, N)."""
-    y = prepared(model, features)
-    return torch.bmm(model.dense, y).float().square_().sum(dim=1).sqrt_()
+    """The map by torch: subtract, batched products, norm. (N, C, h, w) -> (P, N)."""
+    return squares(model.dense, model.weights, prepared(model, features)).sqrt_()
+
+
+def multiply(model: Model, y: Tensor, z: Tensor, rest: Tensor) -> None:
+    """Only the products of `step`, into z (P, C or R, N) and rest (P, C, N)."""
+    torch.bmm(model.dense, y, out=z)
+    if model.weights is not None:
+        torch.baddbmm(y, model.dense.mT, z, alpha=-1, out=rest)
 
 
 def prepared(model: Model, features: Tensor) -> Tensor:
@@ -144,7 +191,8 @@ def error(model: Model, features: Tensor, got: Tensor) -> float:
     """Largest relative error of distances (N, h, w) at some positions, against float64; NaN if any was not written."""
     at = torch.linspace(0, model.dense.shape[0] - 1, CHECKED, device="cuda").long()
     y = features.flatten(2).double().permute(2, 1, 0)[at] - model.mean.flatten(0, 1).double()[at][:, :, None]
-    expected = torch.bmm(model.dense[at].double(), y).norm(dim=1)  # (positions, N)
+    weights = None if model.weights is None else model.weights[at].double()
+    expected = squares(model.dense[at].double(), weights, y).sqrt()  # (positions, N)
     relative = (got.flatten(1).T[at].double() / expected - 1).abs()
     return float("nan") if torch.isnan(got).any() else float(relative.max())
 
@@ -187,7 +235,7 @@ def measure(case: Case, copy: float, batches: tuple[int, ...]) -> list[Row]:
     """All batches of a case, on enough models that none is in the cache when it is used again."""
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     first = Model.random(case, 0)
-    count = max(2, -(-3 * cache // (first.packed.nbytes + 1)))
+    count = max(2, -(-3 * cache // (first.factor.nbytes + 1)))
     models = [first, *(Model.random(case, seed) for seed in range(1, min(count, 8)))]
     return [_row(case, models, batch, copy) for batch in batches]
 
@@ -198,20 +246,22 @@ def _row(case: Case, models: list[Model], batch: int, copy: float) -> Row:
     ours = [model.on_device(case) for model in models]
     outs = [torch.full((batch, case.h, case.w), float("nan"), device="cuda") for _ in models]
     sides = [prepared(model, x) for model, x in zip(models, features, strict=True)]
-    products = [torch.empty_like(side) for side in sides]
+    zs = [side.new_empty(case.positions, case.rank or case.channels, batch) for side in sides]
+    rests = [torch.empty_like(side) for side in sides]
     off = 0.0
     for model, x, device_model, out in zip(models, features, ours, outs, strict=True):
         mahalanobis_map(x, device_model, out)
         off = float(np.maximum(off, error(model, x, out)))  # NaN stays
     everything = list(range(len(models)))
     us = time_us([_bound(mahalanobis_map, features[i], ours[i], outs[i]) for i in everything])
-    gemm = time_us([_product(models[i].dense, sides[i], products[i]) for i in everything])
+    gemm = time_us([_bound(multiply, models[i], sides[i], zs[i], rests[i]) for i in everything])
     whole = time_us([_bound(step, models[i], features[i]) for i in everything])
-    moved = models[0].packed.nbytes + models[0].mean.nbytes + features[0].nbytes + outs[0].nbytes
+    moved = models[0].factor.nbytes + models[0].mean.nbytes + features[0].nbytes + outs[0].nbytes
     name = plan(Device.of(0), arguments(view(features[0], 1), ours[0], view(outs[0], 1)))[0]
     return Row(
         grid=f"{case.h}x{case.w}",
         channels=case.channels,
+        rank=case.rank,
         storage=case.storage,
         batch=batch,
         kernel=name,
@@ -227,10 +277,6 @@ def _row(case: Case, models: list[Model], batch: int, copy: float) -> Row:
 
 def _bound(function: Callable[..., Any], *given: Any) -> Run:
     return lambda: function(*given)
-
-
-def _product(dense: Tensor, side: Tensor, out: Tensor) -> Run:
-    return lambda: torch.bmm(dense, side, out=out)
 
 
 def table(document: dict[str, Any]) -> str:

@@ -114,8 +114,11 @@ def load(
 ) -> Model:
     """Load a bundle folder.
 
-    `threads` 0 means all cores. Raises BundleError, MissingExtraError or BackendError, each saying what to do.
+    `threads` 0 means all cores. Raises BundleError, MissingExtraError, BackendError, or UsageError for threads below
+    0, each saying what to do.
     """
+    if threads < 0:
+        raise UsageError(f"threads: expected 0 (all cores) or more, got {threads}")
     runtime = Runtime(backend=backend, precision=precision, threads=threads)
     bundle, predictor = read_and_open(Path(path), runtime, _BATCH)
     return Model(bundle, predictor, choose_precision(runtime))
@@ -137,7 +140,7 @@ def _view(drawing: Drawing, image: U8, index: int) -> View:
 
 def _array(picture: Picture, index: int) -> U8:
     if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             raise UsageError(
                 f"picture {index}: expected a uint8 array (H, W, 3) in RGB, got {picture.dtype} {picture.shape}"
             )

@@ -8,6 +8,7 @@ Writing is atomic: a bundle appears whole or not at all.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -122,8 +123,14 @@ def writing(path: str | Path) -> Iterator[Path]:
 
 
 def check_replaceable(path: str | Path) -> Path:
-    """The absolute path; raises BundleError when something is there that is no bundle: no other folder is replaced."""
+    """The absolute path; raises BundleError where it cannot be made, or something is there that is no bundle.
+
+    No other folder is replaced, and hours of training are not lost to a folder that nothing can be written to.
+    """
     target = Path(path).resolve()
+    ground = next(parent for parent in target.parents if parent.exists())
+    if not (ground.is_dir() and os.access(ground, os.W_OK | os.X_OK)):
+        raise BundleError(f"{target}: {ground} is no folder that can be written to; choose another --out")
     if not folders.replaceable(target, MANIFEST_NAME):
         raise BundleError(f"{target}: exists and is not a bundle; choose another --out, or remove it first")
     return target

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import cv2
 import msgpack
@@ -205,6 +205,9 @@ def _strictly(meta: bytes) -> _FrameMeta:
     document = _unpack(meta)
     if "v" in document and document["v"] != VERSION:
         raise ContractError(f"meta: `v`: this engine reads {VERSION}, got {str(document['v'])[:32]!r}; upgrade it")
+    codec = document.get("codec")
+    if isinstance(codec, str) and codec not in get_args(Codec):
+        raise ContractError(f"meta: `codec`: expected one of {', '.join(get_args(Codec))}, got {codec[:32]!r}")
     try:
         given = msgspec.convert({key: document[key] for key in _FRAME_KEYS if key in document}, _FrameMeta)
     except msgspec.ValidationError as error:

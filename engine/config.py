@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -220,4 +221,17 @@ def _explain(error: msgspec.ValidationError) -> str:
     key = path.rstrip("`")
     if not key:
         return message
+    if message.startswith("Invalid enum value"):
+        message = f"expected one of {', '.join(_choices(key))}, got {message.rpartition(' ')[2]}"
     return f"{key}: {message[:1].lower()}{message[1:]}"
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """The words that a key such as `line[0].region[1].unit` may be set to."""
+    kind: Any = Config
+    for part in re.sub(r"\[\d+\]", "", key).split("."):
+        kind = get_type_hints(kind)[part]
+        if get_origin(kind) is tuple:
+            kind = get_args(kind)[0]
+    words = [word for part in get_args(kind) for word in get_args(part) or (part,)]
+    return tuple(word if isinstance(word, str) else "a number" for word in words)

@@ -67,11 +67,22 @@ def test_no_pictures_give_no_results(model):
 
 
 @pytest.mark.parametrize(
-    "bad", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((64, 64, 4), np.uint8)]
+    "bad",
+    [
+        np.zeros((64, 64), np.uint8),
+        np.zeros((64, 64, 3), np.float32),
+        np.zeros((64, 64, 4), np.uint8),
+        np.zeros((0, 64, 3), np.uint8),
+    ],
 )
 def test_an_array_of_another_kind_is_refused(model, bad):
     with pytest.raises(UsageError, match=r"picture 1: expected a uint8 array \(H, W, 3\)"):
         model.predict([picture(), bad])
+
+
+def test_threads_below_none_are_refused(tiny):
+    with pytest.raises(UsageError, match="threads: expected 0"):
+        engine.load(tiny.path, threads=-1)
 
 
 def test_a_file_that_is_no_picture_is_refused_by_name(model, tmp_path):

@@ -151,6 +151,16 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path):
     assert (tmp_path / "precious" / "thesis.txt").exists()
 
 
+def test_a_place_that_cannot_be_made_is_refused_before_anything_is_done(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match="file is no folder that can be written to; choose another --out"):
+        bundle.check_replaceable(tmp_path / "file/deep/screw")
+    (tmp_path / "closed").mkdir(0o555)
+    if not os.access(tmp_path / "closed", os.W_OK):
+        with pytest.raises(BundleError, match="closed is no folder that can be written to"):
+            bundle.check_replaceable(tmp_path / "closed/screw")
+
+
 def test_the_manifest_survives_a_round_trip_exactly():
     executable = Executable(network=bundle.File(path="n.onnx", sha256="0" * 64, bytes=1), calibration=CALIBRATION)
     before = manifest(executable, "fyd")

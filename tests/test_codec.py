@@ -101,6 +101,11 @@ def test_refuses_a_raw_layout_that_does_not_fit(change: dict[str, Any]) -> None:
         read({**RAW, **change})
 
 
+def test_an_unknown_codec_is_told_which_there_are() -> None:
+    with pytest.raises(ContractError, match="`codec`: expected one of raw, jpeg, png, got 'JPEG'"):
+        read({**JPEG, "codec": "JPEG"})
+
+
 def test_tags_may_fill_exactly_four_kilobytes() -> None:
     tags = {"a": "x" * (4096 - 6)}
     assert len(msgpack.packb(tags)) == 4096

@@ -43,11 +43,15 @@ def test_an_absolute_bundle_path_stays(tmp_path):
     [
         ("[batch]\nmax_szie = 8\n", "max_szie"),
         ('[batch]\nmax_size = "8"\n', "batch.max_size: expected `int`"),
+        (
+            '[runtime]\nbackend = "cuda"\n',
+            "runtime.backend: expected one of auto, onnx, openvino, tensorrt, triton, got 'cuda'",
+        ),
+        ('[runtime]\ncascade = "on"\n', "runtime.cascade: expected one of off, auto, a number, got 'on'"),
+        ('[[line.region]]\nunit = "mm"\nmask = "a"\n', "line[0].region[0].unit: expected one of px, share, got 'mm'"),
         ("[batch]\nmax_size = 0\n", "batch.max_size"),
         ('[publish]\nmask = "sometimes"\n', "publish.mask"),
-        ('[runtime]\nbackend = "cuda"\n', "runtime.backend"),
         ("[runtime]\ncascade = 0.7\n", "runtime.cascade"),
-        ('[runtime]\ncascade = "on"\n', "runtime.cascade"),
         ("[delivery]\nmax_pixels = 1.5\n", "delivery.max_pixels"),
         ("[metrics]\nport = 70000\n", "metrics.port"),
         ('[redis]\nprefix = "a b"\n', "redis.prefix"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 
 import typer
@@ -56,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command (None: of this process): 0 on success, 2 on wrong usage or input, 1 on failure."""
     try:
         status = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        fail(f"{_told(error)}; check the path, its permissions and the room on its disk")
+        return 1
     except UsageError as error:
         fail(str(error))
         return 2
@@ -70,3 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail(f"{describe() or 'no command was given'} (see `engine --help`)")
         return 2
     return status if isinstance(status, int) else 0
+
+
+def _told(error: OSError) -> str:
+    """A system's error with its files, where it names any; of a folder that was copied, the first of its errors."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        _, target, why = error.args[0][0]
+        return f"{target}: {why}"
+    named = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{named or 'reading or writing failed'}: {error.strerror or error}"

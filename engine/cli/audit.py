@@ -57,4 +57,4 @@ def _print(found: dict[str, Verdict]) -> None:
     console.out.print(table)
     for name, verdict in found.items():
         for kind, entries in verdict.named.items():
-            console.out.print(f"{name}: {kind}: {', '.join(entries)}", markup=False, highlight=False)
+            console.say(f"{name}: {kind}: {', '.join(entries)}")

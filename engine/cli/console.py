@@ -27,6 +27,11 @@ def start_logging(level: int = logging.INFO) -> None:
     logging.getLogger("trainers").setLevel(level)
 
 
+def say(line: str) -> None:
+    """One line on stdout as it is: nothing in it is markup, and a long path is not broken."""
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def to_json(document: Mapping[str, Any]) -> str:
     """A document as indented JSON with a final newline; numbers are finite or null."""
     return json.dumps(document, indent=2, allow_nan=False) + "\n"

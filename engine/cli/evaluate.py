@@ -38,19 +38,21 @@ def evaluate(
 
     With --config by the thresholds and within the region of interest of a line.
     """
-    trainer = {name: training(name, "eval") for name in ("evaluate", "data", "progress")}
+    evaluating, good, progress = (
+        training(name, "eval") for name in ("evaluation.evaluate", "dataset.good", "progress")
+    )
     meant = _line(config, line, camera)
     runtime = Runtime(backend=backend, precision=precision, threads=threads)
-    dataset = trainer["data"].read_dataset(data)
+    dataset = good.read_dataset(data)
     loaded, predictor = read_and_open(bundle, runtime, _BATCH)
     calibration = loaded.calibration(choose_precision(runtime))
     interest = Interest(())
     if meant is not None:
         calibration, interest = thresholds(meant, calibration), Interest(meant.region)
-    judge = trainer["evaluate"].Judge(
+    judge = evaluating.Judge(
         predictor.predict, loaded.sheet, calibration, lambda size: interest.view(camera or "", size)
     )
-    found = trainer["evaluate"].evaluate(judge, dataset, trainer["progress"].on_stderr())
+    found = evaluating.evaluate(judge, dataset, progress.on_stderr())
     title = f"{loaded.manifest.model} on {data.name}"
     if out is not None:
         _write(out, title, found, judge, dataset)
@@ -59,7 +61,7 @@ def evaluate(
     else:
         _print(title, found.document())
         if out is not None:
-            console.out.print(f"report: {out / 'report.html'}")
+            console.say(f"report: {out / 'report.html'}")
 
 
 def _line(config: Path | None, name: str | None, camera: str | None) -> Line | None:

@@ -48,7 +48,7 @@ def explain(
     else:
         _print(document, subject.verdict)
         if out is not None:
-            console.out.print(f"page: {out / 'explanation.html'}", markup=False, highlight=False)
+            console.say(f"page: {out / 'explanation.html'}")
 
 
 def _explained(bundle: Bundle, picture: U8, options: Any) -> dict[str, Any]:

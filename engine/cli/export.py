@@ -60,7 +60,7 @@ def export(
 
 
 def _recalibrate(source: Bundle, precision: Precision, data: Path | None, folder: Path) -> Manifest:
-    recalibrate, progress = (training(name, "export") for name in ("recalibrate", "progress"))
+    recalibrate, progress = (training(name, "export") for name in ("calibration.recalibrate", "progress"))
     order = recalibrate.Order(source, precision, data, threads=0)
     manifest: Manifest = recalibrate.recalibrate(order, folder, progress.on_stderr())
     return manifest
@@ -68,6 +68,5 @@ def _recalibrate(source: Bundle, precision: Precision, data: Path | None, folder
 
 def _print(document: dict[str, Any]) -> None:
     for file in document["files"]:
-        line = f"{document['out']}/{file['path']}  {file['bytes'] / 1e6:.1f} MB"
-        console.out.print(line, markup=False, highlight=False)
-    console.out.print(f"next: {document['next']}", markup=False, highlight=False)
+        console.say(f"{document['out']}/{file['path']}  {file['bytes'] / 1e6:.1f} MB")
+    console.say(f"next: {document['next']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -71,5 +72,5 @@ def report(made: Any, data: Path, json: bool) -> None:
     for precision, calibration in made.calibration.items():
         console.out.print(f"\n[bold]{precision}[/bold]")
         console.out.print(calibrate.describe(calibration), markup=False, highlight=False)
-    console.out.print(f"\n{made.bundle} is ready after {made.train_s:.0f} s")
-    console.out.print(f"next: engine eval {made.bundle} {data}", markup=False, highlight=False)
+    console.say(f"\n{made.bundle} is ready after {made.train_s:.0f} s")
+    console.say(f"next: {shlex.join(['engine', 'eval', str(made.bundle), str(data)])}")

@@ -30,4 +30,4 @@ def _show(switch: Switch, json: bool) -> None:
     if json:
         console.print_json({"model": switch.model, "before": switch.before})
     else:
-        console.out.print(f"{switch.model} (before: {switch.before or 'nothing'})", markup=False, highlight=False)
+        console.say(f"{switch.model} (before: {switch.before or 'nothing'})")

@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from engine.cli import console
 from engine.config import Redis
+from engine.errors import UsageError
 from engine.push import MAX_BACKLOG, PushOptions, PushReport
 from engine.push import push as run_push
 from engine.types import Codec
@@ -50,6 +51,8 @@ def push(
         max_backlog=max_backlog,
     )
     report = _push_shown(options)
+    if report.unreadable and not report.frames:
+        raise UsageError(f"{source}: none of its {report.unreadable} pictures can be read; the log above says why")
     if json:
         console.print_json(asdict(report))
     else:

@@ -77,7 +77,7 @@ def load(path: Path | None, lines: Sequence[str], overrides: dict[str, dict[str,
     document = configs.read(path) if path is not None else {}
     for section, values in overrides.items():
         given = {key: value for key, value in values.items() if value is not None}
-        if given:
+        if given and isinstance(document.get(section, {}), dict):  # what is no table is refused below
             document[section] = document.get(section, {}) | given
     if lines:
         document["line"] = [_line(text) for text in lines]

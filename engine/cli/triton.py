@@ -83,4 +83,4 @@ def _show(document: dict[str, Any], json: bool) -> None:
         console.print_json(document)
         return
     for key, value in document.items():
-        console.out.print(f"{key}: {value}", markup=False, highlight=False, soft_wrap=True)
+        console.say(f"{key}: {value}")

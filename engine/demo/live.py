@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from engine.demo.verdicts import Verdicts
 from engine.streams.reader import Published
-from engine.types import Result
+from engine.types import Result, Verdict
+
+_COLOURS: Mapping[Verdict, str] = {"good": "green", "review": "yellow", "reject": "red"}
 
 
-@dataclass(slots=True)
 class _Camera:
-    frames: int = 0
-    rejected: int = 0
-    dead: int = 0
-    last: str = ""
-    latency_ms: list[float] = field(default_factory=list)
+    def __init__(self, members: int) -> None:
+        self.verdicts = Verdicts(members)
+        self.last = ""
+        self.latency_ms: list[float] = []
 
 
 class LiveTable:
-    """Counts results per camera and shows them; on a terminal the table is redrawn in place, elsewhere only its end."""
+    """Counts results per camera and shows them; on a terminal the table is redrawn in place, elsewhere only its end.
 
-    def __init__(self, console: Console, total: int) -> None:
+    `members` are the ensemble's, the one that sees every frame first.
+    """
+
+    def __init__(self, console: Console, total: int, members: Sequence[str]) -> None:
         self._total = total
-        self._cameras: dict[str, _Camera] = defaultdict(_Camera)
+        self._members = members
+        self._cameras: dict[str, _Camera] = defaultdict(lambda: _Camera(len(members)))
+        self._dead = 0
         self._live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
         self._console = console
 
@@ -50,24 +56,30 @@ class LiveTable:
             if isinstance(item.end, Result):
                 self._count(item.end)
             else:
-                self._cameras["(dead letters)"].dead += 1
+                self._dead += 1
         if self._live is not None:
             self._live.update(self._table())
 
     def _count(self, result: Result) -> None:
         camera = self._cameras[result.camera]
-        camera.frames += 1
-        camera.rejected += bool(result.pred_label)
+        camera.verdicts.add(result)
         camera.latency_ms.append(result.timing_ms["total"])
-        colour = "red" if result.pred_label else "green"
-        camera.last = f"[{colour}]{result.decision:<6}[/{colour}] {result.pred_score:.3f}  {result.id}"
+        if result.decision is not None:
+            colour = _COLOURS[result.decision]
+            members = (f"{result.scores[name]:.3f}" if name in result.scores else "-" for name in self._members)
+            numbers = " ".join(f"{number:>5}" for number in (f"{result.pred_score:.3f}", *members))
+            camera.last = f"[{colour}]{result.decision:<6}[/{colour}] {numbers}"
 
     def _table(self) -> Table:
-        done = sum(camera.frames + camera.dead for camera in self._cameras.values())
-        table = Table(title=f"{done} of {self._total} frames", title_justify="left")
-        for name in ("camera", "frames", "rejected", "p50 ms", "last frame"):
-            table.add_column(name, justify="left" if name in ("camera", "last frame") else "right")
+        done = sum(len(camera.latency_ms) for camera in self._cameras.values()) + self._dead
+        dead = f", {self._dead} dead letters" if self._dead else ""
+        title = f"{done} of {self._total} frames{dead}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        last = "last:  " + " ".join(f"{name:>5}" for name in ("fused", *self._members))
+        for name in ("camera", "frames", "review", "reject", f"{self._members[0]} alone", "p50 ms", last):
+            table.add_column(name, justify="left" if name in ("camera", last) else "right", no_wrap=True)
         for name, camera in sorted(self._cameras.items()):
-            p50 = f"{np.median(camera.latency_ms):.1f}" if camera.latency_ms else ""
-            table.add_row(name, str(camera.frames + camera.dead), str(camera.rejected), p50, camera.last)
+            found = camera.verdicts
+            counts = (found.frames, found.decided["review"], found.decided["reject"], found.alone)
+            table.add_row(name, *map(str, counts), f"{np.median(camera.latency_ms):.1f}", camera.last)
         return table

@@ -7,19 +7,25 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
+from engine import bundle as bundles
 from engine.codec import DeadEntry
 from engine.demo import page
 from engine.demo.cells import Cameras, deal
+from engine.demo.detector import train
 from engine.demo.line import reader_of, serving, stream
 from engine.demo.live import LiveTable
+from engine.demo.verdicts import Streamed, count, raw_scores
 from engine.streams.embedded import EmbeddedServer
 from engine.streams.reader import Published
-from engine.types import Result
+
+if TYPE_CHECKING:
+    from trainers.base import TrainReport
+    from trainers.ensemble.fuse import OpenMember
 
 CAMERAS = 4
 LIVE_FPS = 8.0  # of each camera
@@ -59,79 +65,68 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
-    """What became of the frames of both runs: at camera speed, and as fast as they go."""
+class Runs:
+    """What became of the frames: at camera speed, and as fast as they go."""
 
     live: list[Published]
     burst: list[Published]
 
 
-def run(out: Path, console: Console) -> Summary:
+def run(out: Path, open_member: OpenMember, console: Console) -> Summary:
     """Run the demo; the bundle, the report and the server's log stay in `out`."""
-    from trainers import registry
-    from trainers.base import TrainOptions
     from trainers.dataset import elpv
     from trainers.progress import on_stderr
 
     logging.getLogger("engine").setLevel(logging.WARNING)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="engine-demo-") as scratch:
-        cells = elpv.lay_out(Path(scratch) / "cells", "mono")
-        console.print(f"[bold]1. Train[/bold] on good solar cells only ({elpv.LICENCE})")
-        options = TrainOptions(data=cells, out=out / "bundle")
-        trained = registry.get("fyd").train(options, on_stderr())
+    with tempfile.TemporaryDirectory(prefix="engine-demo-") as name:
+        scratch, bundle = Path(name), out / "bundle"
+        cells = elpv.lay_out(scratch / "cells", "mono")
+        console.print(f"[bold]1. Train[/bold] an ensemble on good solar cells only ({elpv.LICENCE})")
+        trained = train(cells / "train" / "good", scratch / "members", bundle, open_member, on_stderr())
+        members = tuple(member.name for member in bundles.read(bundle).ensemble("fp32").members)
         console.print(f"\n[bold]2. Serve[/bold] unseen cells from {CAMERAS} cameras, embedded server, no GPU")
-        cameras = deal(cells / "test", Path(scratch) / "cameras", CAMERAS)
-        streamed = _stream(cameras, out, console)
-        summary = _summarise(cameras, streamed, trained, out)
+        cameras = deal(cells / "test", scratch / "cameras", CAMERAS)
+        runs = _stream(cameras, members, out, console)
+        streamed = Streamed.of(runs.live, cameras, members)
+        summary = _summarise(streamed, runs, 2 * cameras.frames, trained, out)
         console.print("\n[bold]3. Report[/bold]")
-        page.write(summary.report, summary.document(), cells, out / "bundle")
-    _print(summary, console)
+        page.write(summary.report, summary.document(), streamed, cameras, cells, bundle)
+    _print(summary, streamed, console)
     return summary
 
 
-def _stream(cameras: Cameras, out: Path, console: Console) -> Streamed:
+def _stream(cameras: Cameras, members: Sequence[str], out: Path, console: Console) -> Runs:
     with EmbeddedServer() as server, server.client() as client:
         reader = reader_of(client)
         with serving(out / "bundle", server.url, out / "serve.log"):
-            with LiveTable(console, cameras.frames) as table:
+            with LiveTable(console, cameras.frames, members) as table:
                 live = stream(cameras, client, reader, server.url, LIVE_FPS, table.update)
             console.print("the same frames again, as fast as they go")
             burst = stream(cameras, client, reader, server.url, 0, lambda _: None)
-    return Streamed(live, burst)
+    return Runs(live, burst)
 
 
-def _summarise(cameras: Cameras, streamed: Streamed, trained: Any, out: Path) -> Summary:
+def _summarise(streamed: Streamed, runs: Runs, frames: int, trained: TrainReport, out: Path) -> Summary:
     from trainers.evaluation.metrics import image_auroc
 
-    results = _results(streamed.live)
-    good = [r for r in results if not cameras.defective[r.id]]
-    defective = [r for r in results if cameras.defective[r.id]]
-    auroc = image_auroc(_scores(good), _scores(defective))
-    total_ms = [r.timing_ms["total"] for r in results]
-    everything = [*streamed.live, *streamed.burst]
-    report = (out / "index.html").resolve()
+    published = [*runs.live, *runs.burst]
+    dead = sum(isinstance(item.end, DeadEntry) for item in published)
+    auroc = image_auroc(raw_scores(streamed.good), raw_scores(streamed.defective))
+    total_ms = [result.timing_ms["total"] for result in streamed.results]
     return Summary(
-        frames=2 * cameras.frames,
-        results=len(_results(everything)),
-        dead=sum(isinstance(item.end, DeadEntry) for item in everything),
+        frames=frames,
+        results=len(published) - dead,
+        dead=dead,
         image_auroc=float(auroc if auroc is not None else np.nan),
-        false_alarm_rate=float(np.mean([r.pred_label for r in good])),
+        false_alarm_rate=float(np.mean([result.pred_label for result in streamed.good])),
         target_fpr=trained.calibration["fp32"].image_estimate.target_fpr,
-        throughput_fps=_rate(streamed.burst),
+        throughput_fps=_rate(runs.burst),
         p50_ms=float(np.percentile(total_ms, 50)),
         p99_ms=float(np.percentile(total_ms, 99)),
         train_s=trained.train_s,
-        report=report,
+        report=(out / "index.html").resolve(),
     )
-
-
-def _results(published: Sequence[Published]) -> list[Result]:
-    return [item.end for item in published if isinstance(item.end, Result)]
-
-
-def _scores(results: Sequence[Result]) -> np.ndarray:
-    return np.array([r.raw_score for r in results], np.float64)
 
 
 def _rate(published: Sequence[Published]) -> float:
@@ -141,12 +136,17 @@ def _rate(published: Sequence[Published]) -> float:
     return float(1e3 * (len(middle) - 1) / max(middle[-1] - middle[0], 1))
 
 
-def _print(summary: Summary, console: Console) -> None:
+def _print(summary: Summary, streamed: Streamed, console: Console) -> None:
     lost = summary.frames - summary.results - summary.dead
+    found = count(streamed.results, len(streamed.members))
+    first = streamed.members[0]
     console.print(
         f"\n{summary.frames} frames in, {summary.results} results, {summary.dead} dead letters, {lost} lost\n"
         f"image AUROC {summary.image_auroc:.3f}; false alarms {summary.false_alarm_rate:.1%} "
         f"(target {summary.target_fpr:.1%})\n"
+        f"of {found.frames} live frames {found.decided['good']} good, {found.decided['review']} to review, "
+        f"{found.decided['reject']} rejected; {first} alone settled {found.alone}, "
+        f"all of {', '.join(streamed.members)} saw the others\n"
         f"{summary.throughput_fps:.0f} frames/s sustained; capture to result p50 {summary.p50_ms:.0f} ms, "
         f"p99 {summary.p99_ms:.0f} ms at {CAMERAS * LIVE_FPS:.0f} frames/s\n"
         f"trained in {summary.train_s:.0f} s\n"

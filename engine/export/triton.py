@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,7 @@ class TritonTarget:
             "device": version.flavour,
             "loaded": done.loaded,
             "files": [_described(path, repository.path) for path in files if path.is_file()],
-            "next": "it is served from now on" if done.loaded else f"engine triton up {options.out}",
+            "next": "it is served from now on" if done.loaded else f"engine triton up {shlex.quote(str(options.out))}",
         }
 
 

@@ -94,9 +94,10 @@ class Server:
             if (running := self.running()) is not None:
                 return running
             self._clear()  # what a killed one left
-            found = installation.find(self.repository.path, self._folder, self._name)
+            path = self._plain_path()
+            found = installation.find(path, self._folder, self._name)
             chosen = tuple(_port(wanted, usual) for wanted, usual in zip(ports, _USUAL_PORTS, strict=True))
-            running = self._start(found, chosen)
+            running = self._start(found, path, chosen)
             try:
                 self._wait_until_ready(running)
             except BaseException:
@@ -131,6 +132,7 @@ class Server:
         for left in _SHARED_MEMORY.glob(f"{running.shm_prefix}*"):
             left.unlink(missing_ok=True)
         shutil.rmtree(self._folder / "backends", ignore_errors=True)
+        (self._folder / "repository").unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
         return was_alive
 
@@ -140,10 +142,20 @@ class Server:
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def _start(self, found: Installation, ports: tuple[int, ...]) -> Running:
+    def _plain_path(self) -> Path:
+        """The repository's path, or a link to it: Triton's python backend takes a path apart at its spaces."""
+        path = self.repository.path
+        if len(os.fspath(path).split()) == 1:
+            return path
+        link = self._folder / "repository"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+        return link
+
+    def _start(self, found: Installation, repository: Path, ports: tuple[int, ...]) -> Running:
         prefix = f"{self._name}-{secrets.token_hex(4)}-"
         log = self._folder / "server.log"
-        command = [*found.command, *_options(self.repository, ports, prefix)]
+        command = [*found.command, *_options(self.repository, repository, ports, prefix)]
         if found.backends is not None:
             command.append(f"--backend-directory={found.backends}")
         pid = _spawn(command, found.environment, log)
@@ -187,10 +199,10 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) ->
     return os.posix_spawn(command[0], list(command), environment, file_actions=actions, setsid=True)
 
 
-def _options(repository: Repository, ports: tuple[int, ...], prefix: str) -> list[str]:
+def _options(repository: Repository, path: Path, ports: tuple[int, ...], prefix: str) -> list[str]:
     http, grpc, metrics = ports
     return [
-        f"--model-repository={repository.path}",
+        f"--model-repository={path}",
         "--model-control-mode=explicit",
         *(f"--load-model={model}" for model in repository.all_models()),
         f"--http-address={_HOST}",

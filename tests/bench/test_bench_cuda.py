@@ -35,17 +35,27 @@ def test_the_step_of_torch_is_the_map():
     mean = torch.from_numpy(rng.standard_normal((2, 3, 9)).astype(np.float32))
     model = bench_cuda.Model(dense, bench_cuda.pack(dense), mean)
     features = rng.standard_normal((4, 9, 2, 3)).astype(np.float32)
-    gaussian = kernels.Gaussian(mean.numpy(), model.packed.numpy(), "float32", np.array(0.0), 2)
+    gaussian = kernels.Gaussian(mean.numpy(), model.factor.numpy(), "float32", np.array(0.0), 2)
     got = bench_cuda.step(model, torch.from_numpy(features)).T.reshape(4, 2, 3)
     np.testing.assert_allclose(got, kernels.mahalanobis_map(features, gaussian), rtol=1e-5)
 
 
+def test_the_low_rank_step_of_torch_is_the_map():
+    rng = np.random.default_rng(0)
+    train, features = rng.standard_normal((2, 5, 9, 2, 3)).astype(np.float32)
+    gaussian = kernels.fit(train, 1.0, factorisation="low_rank")
+    factor, mean, weights = (torch.from_numpy(x) for x in (gaussian.factor, gaussian.mean, gaussian.weights))
+    model = bench_cuda.Model(factor[..., :9], factor, mean, weights)
+    got = bench_cuda.step(model, torch.from_numpy(features)).T.reshape(5, 2, 3)
+    np.testing.assert_allclose(got, kernels.mahalanobis_map(features, gaussian), rtol=1e-5)
+
+
 def test_the_table_has_a_line_for_every_row():
-    row = bench_cuda.Row("2x3", 9, "float32", 4, "vector_float32_4", 1.5, 2.0, 0.5, 3.0, 4.0, 2.0, 1e-7)
+    row = bench_cuda.Row("2x3", 9, 0, "float32", 4, "vector_float32_4", 1.5, 2.0, 0.5, 3.0, 4.0, 2.0, 1e-7)
     document = {"device": "D", "copy_gb_per_s": 4.0, "torch": "2", "rows": [bench_cuda.asdict(row)] * 3}
     lines = bench_cuda.table(document).splitlines()
     assert len(lines) == 7
-    assert lines[-1].startswith("| 2x3 | 9 | float32 | 4 | vector_float32_4 | 1.5 | 2.0 | 0.5 |")
+    assert lines[-1].startswith("| 2x3 | 9 | 0 | float32 | 4 | vector_float32_4 | 1.5 | 2.0 | 0.5 |")
     assert lines[-1].endswith("| 1.0e-07 |")
 
 

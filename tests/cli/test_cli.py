@@ -1,6 +1,7 @@
 """Commands as a person types them: exit codes, one line on stderr, one document on stdout."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,9 @@ def test_push_says_what_it_sent_and_leaves_unreadable_files_out(run, server, tmp
     document = json.loads(done.stdout)
     assert (document["frames"], document["unreadable"], document["interruptions"]) == (1, 1, 0)
     assert "b.png" in done.stderr
+    done = run("push", tmp_path / "b.png", "--line", "a", "--camera", "b", "--redis", server.url, "--prefix", "cli")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none of its 1 pictures can be read" in done.stderr
 
 
 def test_doctor_says_what_there_is(run):
@@ -188,3 +192,49 @@ def test_ensembles_that_cannot_be_are_refused_in_one_line(run, tmp_path, monkeyp
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(run, tiny):
+    done = run("export", tiny.path, "--target", "onnx", "--out", "/proc/nowhere/at all")
+    assert done.returncode == 1
+    assert done.stderr.startswith("engine: error: /proc/nowhere: No such file or directory; check the path")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_copied_is_one_line(run, tiny, tmp_path):
+    shutil.copytree(tiny.path, tmp_path / "bundle")
+    (tmp_path / "bundle/gone").symlink_to("nowhere")
+    done = run("publish", tmp_path / "bundle", tmp_path / "live")
+    assert done.returncode == 1
+    assert "/gone: " in done.stderr
+    assert "[(" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_a_reader_that_has_seen_enough_is_none():
+    command = [sys.executable, "-m", "engine", "doctor", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("engine: error: reading or writing failed: No space left on device")
+    assert done.stderr.count("\n") == 1
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_a_path_is_printed_whole_and_the_next_command_can_be_pasted(run, tiny, tmp_path):
+    out = tmp_path / f"a [red]place[/red] with spaces {'and a long name ' * 6}" / "triton"
+    done = run("export", tiny.path, "--target", "triton", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert f"{out}/detector/config.pbtxt" in done.stdout
+    assert f"next: engine triton up '{out}'\n" in done.stdout
+
+
+def test_a_section_that_is_no_table_is_refused_under_a_flag_too(run, tmp_path):
+    config = tmp_path / "engine.toml"
+    config.write_text('redis = "localhost"\n[[line]]\nname = "a"\nbundle = "b"\n')
+    done = run("serve", "--config", config, "--redis", "embedded")
+    assert done.returncode == 2
+    assert "redis: expected" in done.stderr

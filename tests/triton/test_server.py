@@ -27,8 +27,8 @@ from engine.triton.server import Server
 
 @pytest.fixture(scope="module")
 def own(bundle, export, tmp_path_factory) -> Iterator[Path]:
-    """A repository with a server that the tests below, in their order, put through its life."""
-    path = tmp_path_factory.mktemp("own") / "repository"
+    """A repository with a server that the tests below, in their order, put through its life; its path has spaces."""
+    path = tmp_path_factory.mktemp("own") / "a répository"
     export(bundle, path)
     yield path
     Server(Repository(path)).down()

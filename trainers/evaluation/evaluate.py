@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,12 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdict on one picture."""
+    """The verdict on one picture; `members` are the raw scores of an ensemble's."""
 
     item: Item
     raw_score: float
     pred_score: float
+    members: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def defect(self) -> str | None:
@@ -163,12 +164,13 @@ def look(judge: Judge, items: Sequence[Item], batch: int = 8) -> Iterator[Sight]
         raw = judge.predict(np.stack([judge.sheet.fit(image) for image in images]))
         for i, image in enumerate(images):
             item, score = items[start + i], float(raw.scores[i])
+            members = {name: float(scores[i]) for name, scores in raw.members.items()}
             height, width = image.shape[:2]
             view = _view(judge, item, (height, width))
             if view is not None:
                 score = narrowed(score, raw.maps[i], view, judge.calibration)
             yield Sight(
-                judged=Judged(item, score, calibrated_score(score, judge.calibration)),
+                judged=Judged(item, score, calibrated_score(score, judge.calibration), members),
                 image=image,
                 values=quantised(pixel_scores(raw.maps[i], judge.calibration, (height, width), view)),
                 mask=None if item.mask is None else read_mask(item.mask, height, width),

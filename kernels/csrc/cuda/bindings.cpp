@@ -65,7 +65,7 @@ nb::bytes problem(Address features, const std::string& features_number, const Fo
 }
 
 std::string kernel(const Problem& p, const Plan& plan) {
-  static const char* const paths[] = {"vector", "tensor", "low_rank"};
+  static const char* const paths[] = {"vector", "tensor", "low_rank", "low_rank_tensor"};
   static const char* const storages[] = {"float32", "float16", "bfloat16"};
   return std::string(paths[static_cast<int>(plan.path)]) + "_" + storages[static_cast<int>(p.model.number)] + "_" +
          std::to_string(plan.pictures);

@@ -1,6 +1,7 @@
 // Every kernel under the name by which it is loaded: PATH_STORAGE_PICTURES. This file alone is what nvcc or NVRTC compiles
 // to a binary; launch.cu adds the C functions.
 #include "low_rank.cuh"
+#include "low_rank_tensor.cuh"
 #include "tensor.cuh"
 #include "triangular.cuh"
 #include "upsample.cuh"
@@ -23,7 +24,10 @@
   MAHALANOBIS_KERNEL(low_rank_##storage##_1, low_rank, T, 1)                     \
   MAHALANOBIS_KERNEL(low_rank_##storage##_2, low_rank, T, 2)                     \
   MAHALANOBIS_KERNEL(low_rank_##storage##_4, low_rank, T, 4)                     \
-  MAHALANOBIS_KERNEL(low_rank_##storage##_8, low_rank, T, 8)
+  MAHALANOBIS_KERNEL(low_rank_##storage##_8, low_rank, T, 8)                     \
+  MAHALANOBIS_KERNEL(low_rank_tensor_##storage##_16, low_rank_tensor, T, 2)      \
+  MAHALANOBIS_KERNEL(low_rank_tensor_##storage##_32, low_rank_tensor, T, 4)      \
+  MAHALANOBIS_KERNEL(low_rank_tensor_##storage##_64, low_rank_tensor, T, 8)
 
 MAHALANOBIS_STORAGE(float, float32)
 MAHALANOBIS_STORAGE(mahalanobis::Half16, float16)

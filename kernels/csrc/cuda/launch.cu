@@ -21,11 +21,12 @@ using Kernel = void (*)(Problem, Plan);
 #define MAHALANOBIS_ROW(storage)                                                                       \
   {{vector_##storage##_1, vector_##storage##_2, vector_##storage##_4, vector_##storage##_8},          \
    {nullptr, tensor_##storage##_16, tensor_##storage##_32, tensor_##storage##_64},                    \
-   {low_rank_##storage##_1, low_rank_##storage##_2, low_rank_##storage##_4, low_rank_##storage##_8}}
+   {low_rank_##storage##_1, low_rank_##storage##_2, low_rank_##storage##_4, low_rank_##storage##_8},   \
+   {nullptr, low_rank_tensor_##storage##_16, low_rank_tensor_##storage##_32, low_rank_tensor_##storage##_64}}
 
 Kernel kernel(const Problem& problem, const Plan& plan) {
-  static const Kernel table[3][3][4] = {MAHALANOBIS_ROW(float32), MAHALANOBIS_ROW(float16), MAHALANOBIS_ROW(bfloat16)};
-  const int unit = plan.path == Path::tensor ? 8 : 1;
+  static const Kernel table[3][4][4] = {MAHALANOBIS_ROW(float32), MAHALANOBIS_ROW(float16), MAHALANOBIS_ROW(bfloat16)};
+  const int unit = on_tensor_cores(plan.path) ? 8 : 1;
   int row = 0;
   while (unit << row < plan.pictures) ++row;
   return table[static_cast<int>(problem.model.number)][static_cast<int>(plan.path)][row];

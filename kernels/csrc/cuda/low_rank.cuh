@@ -1,4 +1,5 @@
-// d^2 = sum_k weights[k] z[k]^2 + tail |y - U z|^2, z = U^T y, by one to four warps a position; up to 8 pictures.
+// d^2 = sum_k weights[k] z[k]^2 + tail |y - U z|^2, z = U^T y, by one to four warps a position: the
+// vector path, up to 8 pictures a block.
 //
 // Each value of U is read from memory once and used twice, in z and in the residual, so it has to wait where it is cheap:
 // a lane keeps 4 rows of its channels in registers. Its channels of the residual lie in shared memory at addresses that no
@@ -17,13 +18,6 @@ static_assert(kBlocks * kBlockChannels * kLanes == kWarpChannels);
 
 template <class T>
 using Piece = Packed<T, kBlockChannels>;
-
-MAHALANOBIS_DEVICE void load4(const float* p, float (&x)[4]) {
-  const Floats four = *reinterpret_cast<const Floats*>(p);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) x[i] = four.value[i];
-}
-MAHALANOBIS_DEVICE void store4(float* p, const float (&x)[4]) { *reinterpret_cast<Floats*>(p) = {{x[0], x[1], x[2], x[3]}}; }
 
 // 4 rows of U: the lane's channels, the first of which is `channel`; zeros outside.
 template <class T>
@@ -122,8 +116,7 @@ MAHALANOBIS_DEVICE void low_rank(const Problem& problem, const Plan& plan) {
   constexpr int count = M * kRows, together = M < 4 ? M : 4;
   const Tile t = tile(problem, plan);
   const Model& m = problem.model;
-  const int lane = device::thread() % kLanes, warp = device::thread() / kLanes;
-  const int position = warp / plan.warps, part = warp % plan.warps;
+  const auto [lane, index, position, part] = warp(plan);
   const Place place{plan.stride, 1, plan.channels};
   float* y = device::shared();
   const int warps = plan.positions * plan.warps;
@@ -141,7 +134,7 @@ MAHALANOBIS_DEVICE void low_rank(const Problem& problem, const Plan& plan) {
   const T* u = static_cast<const T*>(m.factor) + p * static_cast<std::ptrdiff_t>(plan.factor_values);
   const float* weights = m.weights + p * m.rank;
   float* residual = y + position * place.position + first;
-  float* total = totals + warp * count;
+  float* total = totals + index * count;
   float squares = 0.0f;  // of picture lane * M / 32
   for (int k = 0, turn = 0; k < rank; k += kRows, turn ^= 1) {
     Piece<T> piece[kRows][kBlocks];
@@ -169,7 +162,7 @@ MAHALANOBIS_DEVICE void low_rank(const Problem& problem, const Plan& plan) {
   const float rest = residual_square<M>(residual, plan.channels, blocks < kBlocks ? blocks : kBlocks, lane);
   if (lane % (kLanes / M) == 0) squares += tail * rest;
   squares = group_sum<kLanes / M>(squares);
-  if (lane % (kLanes / M) == 0) sums[warp * M + lane * M / kLanes] = squares;
+  if (lane % (kLanes / M) == 0) sums[index * M + lane * M / kLanes] = squares;
   finish(problem, plan, t, sums);
 }
 

@@ -10,11 +10,20 @@ namespace mahalanobis {
 constexpr int kWarps = 8;            // of a block
 constexpr int kWarpChannels = 512;   // of a low-rank row, per warp
 constexpr int kTensorPadding = 8;    // floats after the pictures of a channel: lanes of an operand meet different banks
+constexpr int kTensorRows = 16;      // of a low-rank factor at a time, on tensor cores
+constexpr int kTensorChannels = 16;  // of them at a time
+constexpr int kRowPadding = 4;       // floats after such a row, and after its pictures, for the banks as well
 constexpr int kVectorPictures = 8;   // the most of the vector path
 constexpr int kMaxChannels = 2048;
 constexpr int kStripRows = 8;        // of a map, per block of the upsampling
 
-enum class Path { vector, tensor, low_rank };
+enum class Path { vector, tensor, low_rank, low_rank_tensor };
+
+// Whether a path runs on tensor cores, and the one that does without and takes any shape.
+static constexpr bool on_tensor_cores(Path path) { return path == Path::tensor || path == Path::low_rank_tensor; }
+static constexpr Path without_tensor_cores(Path path) {
+  return path == Path::tensor ? Path::vector : path == Path::low_rank_tensor ? Path::low_rank : path;
+}
 
 struct Device {
   int multiprocessors;
@@ -43,8 +52,9 @@ static constexpr int round_up(int value, int step) { return (value + step - 1) /
 static constexpr int divide_up(std::ptrdiff_t value, int step) { return static_cast<int>((value + step - 1) / step); }
 
 static inline Path path(const Problem& problem, const Device& device) {
-  if (problem.model.factorisation == Factorisation::low_rank) return Path::low_rank;
-  return device.fast_tf32 && problem.features.batch > kVectorPictures ? Path::tensor : Path::vector;
+  const bool low_rank = problem.model.factorisation == Factorisation::low_rank;
+  if (device.fast_tf32 && problem.features.batch > kVectorPictures) return low_rank ? Path::low_rank_tensor : Path::tensor;
+  return low_rank ? Path::low_rank : Path::vector;
 }
 
 // The plan of one block shape; it need not fit the device.
@@ -58,6 +68,12 @@ static inline Plan shape(const Problem& problem, Path path, int pictures, int po
     p.stride = p.channels * pictures;
     p.factor_values = static_cast<int>(problem.model.rank * layout::row(channels));
     sums = positions * p.warps * pictures * (1 + 3 * 4);  // and z of 4 rows: two of them, and their total
+  } else if (path == Path::low_rank_tensor) {
+    p.channels = round_up(channels, kTensorChannels);
+    p.stride = p.channels * (pictures + kTensorPadding) + 4;
+    p.factor_values = static_cast<int>(problem.model.rank * layout::row(channels));
+    const int z = kTensorRows * (pictures + kRowPadding), parts = p.warps > 1 ? p.warps : 0;
+    sums += positions * (kTensorRows * (p.channels + kRowPadding) + (1 + parts) * z);  // and rows of U, z and its parts
   } else {
     const int row = path == Path::tensor ? pictures + kTensorPadding : pictures;
     p.channels = round_up(channels, 8);  // as far as zeros at the end of a panel are multiplied
@@ -87,7 +103,7 @@ static inline double cost(const Problem& problem, const Device& device, const Pl
 
 // The cheapest shape of a path that fits; false where none does.
 static inline bool cheapest(const Problem& problem, const Device& device, Path way, Plan& best) {
-  const int smallest = way == Path::tensor ? 16 : 1, largest = way == Path::tensor ? 64 : kVectorPictures;
+  const int smallest = on_tensor_cores(way) ? 16 : 1, largest = on_tensor_cores(way) ? 64 : kVectorPictures;
   bool found = false;
   for (int pictures = smallest; pictures <= largest; pictures *= 2) {
     for (int positions = 1; positions <= kWarps; positions *= 2) {
@@ -106,7 +122,7 @@ static inline bool cheapest(const Problem& problem, const Device& device, Path w
 static inline bool plan(const Problem& problem, const Device& device, Plan& best) {
   if (problem.model.channels > kMaxChannels) return false;
   const Path way = path(problem, device);
-  return cheapest(problem, device, way, best) || (way == Path::tensor && cheapest(problem, device, Path::vector, best));
+  return cheapest(problem, device, way, best) || cheapest(problem, device, without_tensor_cores(way), best);
 }
 
 // Blocks, and bytes of shared memory, of the upsampling.

@@ -34,6 +34,24 @@ MAHALANOBIS_DEVICE Tile tile(const Problem& problem, const Plan& plan) {
   return t;
 }
 
+// A warp of a block: which position it works for, and which of the position's warps it is.
+struct Warp {
+  int lane, index, position, part;
+};
+
+MAHALANOBIS_DEVICE Warp warp(const Plan& plan) {
+  const int index = device::thread() / kLanes;
+  return {device::thread() % kLanes, index, index / plan.warps, index % plan.warps};
+}
+
+// 4 neighbouring floats of shared memory.
+MAHALANOBIS_DEVICE void load4(const float* p, float* x) {
+  const Floats four = *reinterpret_cast<const Floats*>(p);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) x[i] = four.value[i];
+}
+MAHALANOBIS_DEVICE void store4(float* p, const float* x) { *reinterpret_cast<Floats*>(p) = {{x[0], x[1], x[2], x[3]}}; }
+
 // y = (x - mean) * scale of one tile; zero for channels and pictures that do not exist.
 //
 // Features are mostly (N, C, h, w): neighbouring threads take neighbouring positions, so that 8 positions use a whole

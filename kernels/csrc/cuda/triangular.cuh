@@ -4,8 +4,8 @@
 // loads, so a warp reads 512 bytes in a row. Each lane adds its rows of its columns; the lanes of a row add up at the end
 // of a panel. A value is used by one lane only, so shared memory or asynchronous copies could save nothing.
 //
-// Tensor-core path, more pictures: panels of 16 rows are the matrix units' 16 x 8 left operands as they lie in memory, for
-// which row of a panel is which row of the operand does not matter to a sum of squares.
+// Tensor-core path (tensor.cuh), more pictures: panels of 16 rows are the matrix units' 16 x 8 left operands as they lie
+// in memory, for which row of a panel is which row of the operand does not matter to a sum of squares.
 #pragma once
 
 #include "tile.cuh"
@@ -15,6 +15,20 @@ namespace mahalanobis {
 // Panels have 16 to C columns: warps take them longest first, and back and forth.
 MAHALANOBIS_DEVICE int panel_of(int round, int warp, int warps, int panels) {
   return panels - 1 - (round * warps + (round % 2 == 0 ? warp : warps - 1 - warp));
+}
+
+// Visits the warp's panels of its position, as (first value, layout::Panel).
+template <class T, class Visit>
+MAHALANOBIS_DEVICE void each_panel(const Problem& problem, const Plan& plan, const Tile& t, const Warp& own, Visit visit) {
+  if (own.position >= t.positions) return;
+  const std::ptrdiff_t channels = problem.model.channels;
+  const int panels = static_cast<int>(layout::panels(channels));
+  const T* factor = static_cast<const T*>(problem.model.factor) +
+                    (t.first_position + own.position) * static_cast<std::ptrdiff_t>(plan.factor_values);
+  for (int round = 0; round * plan.warps < panels; ++round) {
+    const int index = panel_of(round, own.part, plan.warps, panels);
+    if (index >= 0) visit(factor + layout::start(channels, index), layout::panel(channels, index));
+  }
 }
 
 // How a warp's 16-byte loads cover columns of 16 rows.
@@ -33,11 +47,7 @@ MAHALANOBIS_DEVICE void column_times(const Words<4>& column, const float* y, flo
   widen<T, rows>(column, w);
   if constexpr (M % 4 == 0) {
 #pragma unroll
-    for (int m = 0; m < M; m += 4) {
-      const Floats four = *reinterpret_cast<const Floats*>(y + m);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) value[m + i] = four.value[i];
-    }
+    for (int m = 0; m < M; m += 4) load4(y + m, value + m);
   } else {
 #pragma unroll
     for (int m = 0; m < M; ++m) value[m] = y[m];
@@ -86,28 +96,18 @@ MAHALANOBIS_DEVICE void triangular_vector(const Problem& problem, const Plan& pl
   constexpr int sums_held = M * Cover<T>::values;
   constexpr int ahead = sums_held >= 64 ? 3 : sums_held >= 32 ? 4 : 8;  // loads in flight: what registers are left for
   const Tile t = tile(problem, plan);
-  const int lane = device::thread() % kLanes, warp = device::thread() / kLanes;
-  const int position = warp / plan.warps;
+  const Warp own = warp(plan);
   const Place place{plan.stride, M, 1};
   float* y = device::shared();
   float* sums = y + plan.positions * plan.stride;
   gather(problem, plan, t, place, y);
   device::sync_block();
   float squares = 0.0f;
-  if (position < t.positions) {
-    const std::ptrdiff_t channels = problem.model.channels;
-    const int panels = static_cast<int>(layout::panels(channels));
-    const T* factor = static_cast<const T*>(problem.model.factor) +
-                      (t.first_position + position) * static_cast<std::ptrdiff_t>(plan.factor_values);
-    for (int round = 0; round * plan.warps < panels; ++round) {
-      const int index = panel_of(round, warp % plan.warps, plan.warps, panels);
-      if (index < 0) continue;
-      squares += panel_squares<T, M, ahead>(factor + layout::start(channels, index), layout::panel(channels, index),
-                                            y + position * place.position, lane);
-    }
-    squares = group_sum<kLanes / M>(squares);
-  }
-  if (lane % (kLanes / M) == 0) sums[warp * M + lane * M / kLanes] = squares;
+  each_panel<T>(problem, plan, t, own, [&](const T* w, layout::Panel panel) {
+    squares += panel_squares<T, M, ahead>(w, panel, y + own.position * place.position, own.lane);
+  });
+  squares = group_sum<kLanes / M>(squares);
+  if (own.lane % (kLanes / M) == 0) sums[own.index * M + own.lane * M / kLanes] = squares;
   finish(problem, plan, t, sums);
 }
 

@@ -21,6 +21,7 @@ DEVICES = {
     "a100": (108, 166912, 167936, 8, 0),
     "rtx4090": (128, 101376, 102400, 8, 9),
     "h100": (132, 232448, 233472, 9, 0),
+    "one": (1, 232448, 233472, 9, 0),  # no chip: one multiprocessor, so that blocks take many positions
     "tiny": (2, 12288, 24576, 9, 0),  # no chip: shared memory for few positions, so that plans get tight
 }
 

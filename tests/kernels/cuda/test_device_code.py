@@ -74,10 +74,10 @@ def test_every_kernel(world, gpus, form, storage, batch):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("chip", ["h100", "tiny"])
+@pytest.mark.parametrize(("chip", "batch"), [("h100", 3), ("tiny", 3), ("one", 9)])
 @pytest.mark.parametrize("grid", [(1, 1), (1, 13), (7, 7), (1, 37)])
-def test_ragged_positions(world, gpus, form, chip, grid):
-    w = world(12, grid=grid, samples=30, batch=3)
+def test_ragged_positions(world, gpus, form, chip, batch, grid):
+    w = world(12, grid=grid, samples=30, batch=batch)
     model = kernels.fit(w.train, 0.5, factorisation=form)
     assert error(gpus(chip).map(w.test, model), kernels.reference(w.test, w.mean, w.sigma(0.5))) < 1e-6
 
@@ -90,14 +90,26 @@ def test_fewer_samples_than_channels(world, gpus, form, samples):
     assert error(gpus("h100").map(w.test, model), kernels.reference(w.test, w.mean, w.sigma(1.0))) < 1e-5
 
 
-@pytest.mark.parametrize(("form", "channels"), [("triangular", 600), ("low_rank", 600), ("low_rank", 1100)])
-def test_many_channels(gpus, form, channels):
+@pytest.mark.parametrize(
+    ("form", "channels", "batch"),
+    [("triangular", 600, 3), ("low_rank", 600, 3), ("low_rank", 1100, 3), ("low_rank", 600, 9)],
+)
+def test_many_channels(gpus, form, channels, batch):
     """Low-rank rows of more than 512 channels are shared by warps."""
     rng = np.random.default_rng(0)
     train = rng.standard_normal((7, channels, 1, 3)).astype(np.float32)
-    features = rng.standard_normal((3, channels, 1, 3)).astype(np.float32)
+    features = rng.standard_normal((batch, channels, 1, 3)).astype(np.float32)
     model = kernels.fit(train, 0.5, factorisation=form)
     assert error(gpus("h100").map(features, model), kernels.mahalanobis_map(features, model)) < 2e-6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_long_sums_are_not_cut_off(world, gpus, form):
+    """Tensor cores cut every sum off, always towards zero: over all channels at once that would be 2e-6."""
+    w = world(304, grid=(1, 1), samples=120)
+    model = kernels.fit(w.train, 1.0, factorisation=form)
+    features = np.concatenate([along_leading(w)] * 9)
+    assert error(gpus("h100").map(features, model), kernels.reference(features, w.mean, w.sigma(1.0))) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])

@@ -37,7 +37,7 @@ def launch(device, batch, channels, grid, rank=0, storage="float32", features="f
 def test_every_plan_fits(device, batch, channels, grid, rank, storage):
     name, blocks, threads, shared_bytes, _ = launch(device, batch, channels, grid, min(rank, channels), storage)
     path, pictures = name.rsplit("_", 1)[0].removesuffix(f"_{storage}"), int(name.rsplit("_", 1)[1])
-    assert path in (("low_rank",) if rank else ("vector", "tensor"))
+    assert path in (("low_rank", "low_rank_tensor") if rank else ("vector", "tensor"))
     assert threads % 32 == 0
     assert threads <= 256
     assert shared_bytes <= device[1]
@@ -57,15 +57,20 @@ def test_a_small_batch_is_one_group(device, channels, grid, batch):
     assert blocks <= grid[0] * grid[1]
 
 
-@pytest.mark.parametrize(("device", "path"), [(A100, "tensor"), (H100, "tensor"), (RTX4090, "vector")])
+@pytest.mark.parametrize(
+    ("rank", "without", "with_them"), [(0, "vector", "tensor"), (30, "low_rank", "low_rank_tensor")]
+)
+@pytest.mark.parametrize(("device", "faster"), [(A100, True), (H100, True), (RTX4090, False)])
 @pytest.mark.parametrize("batch", [9, 64])
-def test_tensor_cores_where_they_are_faster(device, batch, path):
-    assert launch(device, 8, 100, (56, 56))[0].startswith("vector")
-    assert launch(device, batch, 100, (56, 56))[0].startswith(path)
+def test_tensor_cores_where_they_are_faster(device, batch, rank, faster, without, with_them):
+    assert launch(device, 8, 100, (56, 56), rank)[0].startswith(f"{without}_float32")
+    chosen = with_them if faster else without
+    assert launch(device, batch, 100, (56, 56), rank)[0].startswith(f"{chosen}_float32")
 
 
-def test_very_many_channels_leave_no_room_for_tensor_cores():
-    assert launch(A100, 64, 2048, (7, 7))[0].startswith("vector")
+@pytest.mark.parametrize(("rank", "path"), [(0, "vector"), (99, "low_rank")])
+def test_very_many_channels_leave_no_room_for_tensor_cores(rank, path):
+    assert launch(A100, 64, 2048, (7, 7), rank)[0].startswith(f"{path}_float32")
 
 
 def test_arguments_of_another_problem_are_refused():
