@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     accuracy,
+<<<<<<< HEAD
     common,
     false_alarms,
     fusion,
@@ -17,6 +18,15 @@ from benchmarks import (
     storage,
     streaming,
     tiling,
+=======
+    false_alarms,
+    fusion,
+    learnt,
+    mean_picture,
+    settings,
+    storage,
+    streaming,
+>>>>>>> papers
     triton_backend,
 )
 from benchmarks.harness import RESULTS, Answer, Context
@@ -29,6 +39,7 @@ QUESTIONS: Mapping[str, Callable[[Context], Answer]] = {
     false_alarms.QUESTION: false_alarms.answer,
     settings.QUESTION: settings.answer,
     learnt.QUESTION: learnt.answer,
+    mean_picture.QUESTION: mean_picture.answer,
     storage.QUESTION: storage.answer,
     triton_backend.QUESTION: triton_backend.answer,
     fusion.QUESTION: fusion.answer,
