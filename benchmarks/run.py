@@ -9,16 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     accuracy,
-<<<<<<< HEAD
     common,
-    false_alarms,
-    fusion,
-    learnt,
-    settings,
-    storage,
-    streaming,
-    tiling,
-=======
     false_alarms,
     fusion,
     learnt,
@@ -26,7 +17,7 @@ from benchmarks import (
     settings,
     storage,
     streaming,
->>>>>>> papers
+    tiling,
     triton_backend,
 )
 from benchmarks.harness import RESULTS, Answer, Context
