@@ -20,7 +20,7 @@ from engine.decide import calibrated_score
 from trainers.base import DEFAULT_TARGET_FPR
 from trainers.calibration.thresholds import Split, resplit_check
 from trainers.dataset import resized
-from trainers.dataset.good import Pictures, blocks, read_dataset
+from trainers.dataset.good import Pictures, Selection, blocks, read_dataset
 from trainers.dataset.resized import Resized
 from trainers.network import gaussian
 from trainers.network.features import Extractor, Features
@@ -40,7 +40,7 @@ class CachedExtractor(Extractor):
         super().__init__(path, threads)
         self._all = super().of(pictures, progress)
 
-    def of(self, pictures: Resized, progress: Progress) -> Features:
+    def of(self, pictures: Selection, progress: Progress) -> Features:
         """See `Extractor.of`; `pictures` is a subset of those it began with."""
         return self._all.at(pictures.rows)
 

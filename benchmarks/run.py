@@ -7,7 +7,19 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy, common, false_alarms, fusion, learnt, settings, storage, streaming, triton_backend
+from benchmarks import (
+    accuracy,
+    common,
+    false_alarms,
+    fusion,
+    learnt,
+    mean_picture,
+    settings,
+    storage,
+    streaming,
+    tiling,
+    triton_backend,
+)
 from benchmarks.harness import RESULTS, Answer, Context
 from benchmarks.peers import anomalib_padim
 from engine.errors import EngineError
@@ -18,10 +30,12 @@ QUESTIONS: Mapping[str, Callable[[Context], Answer]] = {
     false_alarms.QUESTION: false_alarms.answer,
     settings.QUESTION: settings.answer,
     learnt.QUESTION: learnt.answer,
+    mean_picture.QUESTION: mean_picture.answer,
     storage.QUESTION: storage.answer,
     triton_backend.QUESTION: triton_backend.answer,
     fusion.QUESTION: fusion.answer,
     common.QUESTION: common.answer,
+    tiling.QUESTION: tiling.answer,
     anomalib_padim.QUESTION: anomalib_padim.answer,
 }
 

@@ -21,11 +21,13 @@ from benchmarks import (
     false_alarms,
     fusion,
     learnt,
+    mean_picture,
     methods,
     one_class,
     settings,
     storage,
     streaming,
+    tiling,
     triton_backend,
 )
 from benchmarks.harness import RESULTS, Document
@@ -42,10 +44,12 @@ TABLES: Mapping[str, Callable[[Document], str]] = {
         fusion,
         common,
         methods,
+        mean_picture,
         one_class,
         dense,
         storage,
         triton_backend,
+        tiling,
         anomalib_padim,
         bench_mahalanobis,
     )

@@ -37,6 +37,7 @@ class Model:
         self.predictor = predictor
         self.calibration = bundle.calibration(precision)
         self._members = bundle.calibrations(precision)
+        self._batch = 1 if bundle.tiled else _BATCH  # a tiled picture is a batch by itself
         self._drawing = lru_cache(maxsize=_REGIONS)(Drawing)
 
     def predict(self, images: Picture | Iterable[Picture], region: Mapping[str, Any] | None = None) -> list[Result]:
@@ -51,7 +52,7 @@ class Model:
         results: list[Result] = []
         iterator = iter(several)
         drawing = None if region is None else self._drawing(_region(region))
-        while chunk := list(islice(iterator, _BATCH)):
+        while chunk := list(islice(iterator, self._batch)):
             results.extend(self._predict_batch(chunk, len(results), drawing))
         return results
 

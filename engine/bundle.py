@@ -51,6 +51,11 @@ class Bundle:
         return tuple(self.manifest.ensembles or self.manifest.executables)
 
     @property
+    def tiled(self) -> bool:
+        """Whether it, or any member of an ensemble, looks at pictures in tiles (`engine.tiling`)."""
+        return self.manifest.tiling is not None or any(member.tiled for member in self.members.values())
+
+    @property
     def sheet(self) -> Sheet:
         """The sizes at which it looks at a picture."""
         from engine.sheet import Sheet  # brings OpenCV, which machines that only read bundles need not have

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 SCHEMA_VERSION: Literal[1] = 1
+MAX_SIDE_PX = 16_384
 MANIFEST_NAME = "bundle.json"
 
 # ONNX graph: uint8 RGB pictures in, either dense features or a distance grid out; outputs are found by name.
@@ -37,7 +38,7 @@ PRED_MASK = "pred_mask"  # (N, H, W) uint8, 0 or 255
 Precision = Literal["fp32", "fp16", "int8"]
 Rule = Literal["mean", "max"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
-Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE_PX)]
 Real = TypeVar("Real", np.float32, np.float64)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -213,13 +214,28 @@ class Ensemble(Struct, frozen=True):
 
 
 class Input(Struct, frozen=True):
-    """The picture a network takes: RGB, resized to (height, width) px; normalisation is inside the graph."""
+    """The picture a model takes: RGB, resized to (height, width) px; normalisation is inside the graph."""
 
     height: Side
     width: Side
     colour: Literal["RGB"] = "RGB"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of 0..255 values, for the record
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Tiling(Struct, frozen=True):
+    """How a picture of input size is cut for a network that takes squares of `side_px`: see `engine.tiling`.
+
+    Neighbours share at least the share `overlap` of a tile's side; `cell_px` is the side of a cell of the grid.
+    """
+
+    side_px: Side
+    cell_px: Side
+    overlap: Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+    def __post_init__(self) -> None:
+        if self.side_px % self.cell_px:
+            raise ValueError(f"tiling: expected cells that divide a tile of {self.side_px} px, got {self.cell_px} px")
 
 
 class TrainingData(Struct, frozen=True):
@@ -235,7 +251,9 @@ class TrainingData(Struct, frozen=True):
 class Manifest(Struct, frozen=True):
     """The content of `bundle.json`: `executables` of one model, or `ensembles` of several; one of the two is empty.
 
-    `smoothing_sigma_px` is the standard deviation of the Gaussian that smooths the map at input size. `settings` are
+    `grid` has the rows and columns of the map's distances; `smoothing_sigma_px` is the standard deviation of the
+    Gaussian that smooths the map at input size. With a `tiling` the network sees the picture in tiles, and `grid` is
+    that of the whole picture, in cells of `tiling.cell_px`; without, it takes the picture as a whole. `settings` are
     the trainer's, `report` what training measured (for people), `versions` of the libraries that made it. `weights` is
     a safetensors file of the network's weights as its method names them, where that can make use of them again; serving
     does not read it.
@@ -255,6 +273,7 @@ class Manifest(Struct, frozen=True):
     ensembles: dict[Precision, Ensemble] = {}
     schema_version: Literal[1] = SCHEMA_VERSION
     weights: File | None = None
+    tiling: Tiling | None = None
 
     @property
     def model(self) -> str:

@@ -2,42 +2,96 @@
 
 Bilinear upsampling and Gaussian smoothing are both linear and separable, so the two together are one small matrix per
 axis, computed once: map = Y @ grid @ X.T. The same matrices serve training, every backend and Triton, which is why
-their scores agree.
+their scores agree. A pixel depends on the cells near it alone, so a large map is made in blocks, each of the few cells
+that it needs.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.contract import Manifest
 from engine.types import F32, F64
 
 _BLAS_ALONE = 1 << 18  # multiply-adds up to which OpenBLAS uses one thread
+_BLOCK_PX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some pixels of an axis: the cells that they depend on, how, and how many rows are multiplied at once."""
+
+    cells: slice
+    matrix: F32
+    strip: int
 
 
 class MapHead:
     """Upsamples (h, w) grids to (H, W) maps, smooths them and takes the maximum as the picture's score.
 
-    `sigma_px` is the standard deviation of the smoothing in pixels of the (H, W) map; 0 turns it off.
+    `sigma_px` is the standard deviation of the smoothing in pixels of the (H, W) map; 0 turns it off. `cell_px` is the
+    side of a grid's cell where the last ones may reach beyond the map; None: the cells fill it.
     """
 
-    def __init__(self, grid: tuple[int, int], height: int, width: int, sigma_px: float) -> None:
+    def __init__(
+        self, grid: tuple[int, int], height: int, width: int, sigma_px: float, cell_px: int | None = None
+    ) -> None:
         self.grid = grid
         self.height = height
         self.width = width
-        rows = operator(grid[0], height, sigma_px).astype(np.float32)  # (H, h)
-        self._rows = rows.reshape(-1, _strip_px(height, grid[0] * grid[1]), grid[0])  # (H / strip, strip, h)
-        self._columns_t = np.ascontiguousarray(operator(grid[1], width, sigma_px).T, dtype=np.float32)  # (w, W)
-        self._strip = _strip_px(height, grid[1] * width)
+        self._rows = [  # matrices (pixels, cells)
+            _Block(cells, part, _strip_px(len(part), part.shape[1] * grid[1]))
+            for cells, part in _parts(operator(grid[0], height, sigma_px, cell_px))
+        ]
+        self._columns = [  # (cells, pixels)
+            _Block(cells, np.ascontiguousarray(part.T), _strip_px(height, part.size))
+            for cells, part in _parts(operator(grid[1], width, sigma_px, cell_px))
+        ]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> MapHead:
+        """That of a bundle of one model."""
+        size, tiling = manifest.input, manifest.tiling
+        cell_px = None if tiling is None else tiling.cell_px
+        return cls(manifest.grid, size.height, size.width, manifest.smoothing_sigma_px, cell_px)
 
     def __call__(self, grids: F32) -> tuple[F64, F32]:
         """(N, h, w) float32 distances -> scores (N,) float64 and maps (N, H, W) float32."""
-        n, w = len(grids), self.grid[1]
-        tall: F32 = np.matmul(self._rows, grids[:, None]).reshape(-1, self._strip, w)  # (N * H / strip, strip, w)
-        maps: F32 = np.matmul(tall, self._columns_t).reshape(n, self.height, self.width)
+        maps = self._widen(self._heighten(grids))
         return maps.max(axis=(1, 2), initial=-np.inf).astype(np.float64), maps
+
+    def _heighten(self, grids: F32) -> F32:
+        """(N, h, w) -> (N, H, w)."""
+        n, w = len(grids), self.grid[1]
+        parts = []
+        for block in self._rows:
+            pixels, cells = block.matrix.shape
+            strips = block.matrix.reshape(-1, block.strip, cells)  # (pixels / strip, strip, cells)
+            parts.append(np.matmul(strips, grids[:, None, block.cells]).reshape(n, pixels, w))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _widen(self, tall: F32) -> F32:
+        """(N, H, w) -> (N, H, W)."""
+        parts = []
+        for block in self._columns:
+            cells, pixels = block.matrix.shape
+            strips = tall[..., block.cells].reshape(-1, block.strip, cells)  # (N * H / strip, strip, cells)
+            parts.append(np.matmul(strips, block.matrix).reshape(len(tall), self.height, pixels))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+def _parts(matrix: F64) -> Iterator[tuple[slice, F32]]:
+    """(pixels, cells) in runs of pixels: the cells that these depend on, and how."""
+    for start in range(0, len(matrix), _BLOCK_PX):
+        part = matrix[start : start + _BLOCK_PX]
+        used = np.flatnonzero(part.any(axis=0))
+        cells = slice(int(used[0]), int(used[-1]) + 1)
+        yield cells, part[:, cells].astype(np.float32)
 
 
 def _strip_px(height: int, per_row: int) -> int:
@@ -51,17 +105,21 @@ def _strip_px(height: int, per_row: int) -> int:
     return max(fitting, default=1)
 
 
-def operator(cells: int, pixels: int, sigma_px: float) -> F64:
+def operator(cells: int, pixels: int, sigma_px: float, cell_px: int | None = None) -> F64:
     """The (pixels, cells) matrix of bilinear upsampling along one axis followed by Gaussian smoothing.
 
     Its rows sum to one, so a constant grid stays constant.
     """
-    return gaussian(pixels, sigma_px) @ bilinear(cells, pixels)
+    return gaussian(pixels, sigma_px) @ bilinear(cells, pixels, cell_px)
 
 
-def bilinear(cells: int, pixels: int) -> F64:
-    """(pixels, cells) linear interpolation at half-pixel centres, clamped at the borders (align_corners=False)."""
-    position = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
+def bilinear(cells: int, pixels: int, cell_px: int | None = None) -> F64:
+    """(pixels, cells) linear interpolation at half-pixel centres, clamped at the borders (align_corners=False).
+
+    Cells are `cell_px` wide, None: as wide as fills the pixels.
+    """
+    covered = pixels if cell_px is None else cells * cell_px
+    position = np.clip((np.arange(pixels) + 0.5) * cells / covered - 0.5, 0, cells - 1)
     left = np.minimum(position.astype(np.int64), max(cells - 2, 0))
     weight = position - left
     matrix = np.zeros((pixels, cells))

@@ -61,3 +61,13 @@ def _share_of_other_threads(work, calls=20):
         work()
     here = time.thread_time() - here
     return (time.process_time() - everyone - here) / here
+
+
+@pytest.mark.parametrize(("grid", "size"), [((88, 138), (700, 1100)), ((88, 138), (704, 1104))])
+def test_large_maps_are_made_in_blocks_and_their_last_cells_may_reach_beyond(grid, size):
+    grids = np.random.default_rng(4).gamma(2.0, size=(2, *grid)).astype(np.float32)
+    _, maps = MapHead(grid, *size, sigma_px=3.0, cell_px=8)(grids)
+    for one, found in zip(grids, maps, strict=True):
+        whole = cv2.resize(one, (8 * grid[1], 8 * grid[0]), interpolation=cv2.INTER_LINEAR).astype(np.float64)
+        expected = gaussian_filter(whole[: size[0], : size[1]], 3.0, mode="reflect", radius=12)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)

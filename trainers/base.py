@@ -18,6 +18,7 @@ from engine.errors import UsageError
 from trainers.progress import Progress
 
 DEFAULT_TARGET_FPR = 0.01
+DEFAULT_OVERLAP = 0.25
 AS_GIVEN = "as given"  # a protocol's data unchanged, see `trainers.dataset.copies`
 OF_SOME = frozenset(
     {
@@ -48,8 +49,10 @@ class TrainOptions:
     """What `engine train` was asked for; None leaves a value to the method.
 
     `threads` 0 means all cores; `image_size` is the side in pixels; `target_fpr` the share of good pictures that may be
-    rejected. The options from `backbone` (NAME or NAME=FILE) on are of some methods only, see `Trainer.takes`;
-    `representation` is a bundle whose learnt features are taken as they are.
+    rejected. `tile` is the side, in pixels of the pictures, of the squares that the network sees one by one, `overlap`
+    the share of it that neighbours have in common; without a tile it sees whole pictures. The options from `backbone`
+    (NAME or NAME=FILE) on are of some methods only, see `Trainer.takes`; `representation` is a bundle whose learnt
+    features are taken as they are.
     """
 
     data: Path
@@ -59,6 +62,8 @@ class TrainOptions:
     seed: int = 0
     target_fpr: float = DEFAULT_TARGET_FPR
     threads: int = 0
+    tile: int | None = None
+    overlap: float | None = None
     backbone: str | None = None
     channels: int | None = None
     download_weights: bool = False
@@ -70,6 +75,11 @@ class TrainOptions:
     patch_size: int | None = None
     classifier: ClassifierKind | None = None
     representation: Path | None = None
+
+    @property
+    def side_px(self) -> int | None:
+        """Side of the network's input: a tile is taken as it is where nothing else is asked for."""
+        return self.tile if self.image_size is None else self.image_size
 
 
 @dataclass(frozen=True, slots=True)

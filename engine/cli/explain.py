@@ -13,6 +13,7 @@ from engine.api import load
 from engine.bundle import Bundle
 from engine.cli import console
 from engine.cli.lazy import training
+from engine.errors import UsageError
 from engine.serving.select import open_local
 from engine.types import U8, Result
 
@@ -34,8 +35,13 @@ def explain(
     trainer, pictures = (training(name, "explain") for name in ("explain", "explain.baseline"))
     picture = pictures.read(image, "IMAGE")
     with load(bundle, backend="onnx", precision="fp32", threads=threads) as model:
-        (result,) = model.predict(picture)
         loaded = model.bundle
+        if loaded.tiled:
+            raise UsageError(
+                f"{bundle}: is tiled, and only models of whole pictures are explained; train one without --tile, "
+                f"or name a member of the ensemble that is not tiled"
+            )
+        (result,) = model.predict(picture)
     options = trainer.Options(baseline=baseline, max_steps=steps, threads=threads)
     found = _explained(loaded, picture, options)
     subject = trainer.Subject(image.name, picture, result, _shares(loaded, found), baseline)

@@ -20,6 +20,13 @@ def train(
         int | None, typer.Option(min=0, help="Epochs of the learnt parts; fyd with 0 fits the Gaussian only.")
     ] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Side of the network's input, px.")] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=32, help="Look at pictures in tiles of this side, px, each as large as the network's input."),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(min=0.1, max=0.75, help="Share of a tile's side that neighbours share, 0.25.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bundle.")] = 0,
     target_fpr: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Share of good pictures that may be rejected.")
@@ -79,6 +86,8 @@ def train(
         out=out,
         epochs=epochs,
         image_size=image_size,
+        tile=tile,
+        overlap=overlap,
         seed=seed,
         target_fpr=target_fpr,
         threads=threads,

@@ -65,6 +65,15 @@ def refuse_others(options: ExportOptions, target: Target) -> None:
             raise UsageError(f"{flag}: not an option of --target {target.name}")
 
 
+def refuse_tiled(source: Bundle, target: str) -> None:
+    """Raise UsageError for a tiled bundle where a target takes whole pictures only."""
+    if source.tiled:
+        raise UsageError(
+            f"--target {target}: {source.path} is tiled, and the target takes bundles of whole pictures only; serve it "
+            f"in-process, export --target onnx or openvino, or train one without --tile"
+        )
+
+
 @contextmanager
 def writing(out: Path) -> Iterator[Path]:
     """A scratch folder that becomes the export `out` when the block ends without an error.

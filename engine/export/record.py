@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from engine import __version__, bundle
 from engine.bundle import Bundle
-from engine.contract import Calibration, File, Input, Precision, Struct
+from engine.contract import Calibration, File, Input, Precision, Struct, Tiling
 from engine.export.base import RECORD_NAME
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -35,9 +35,10 @@ class Agreement(Struct, frozen=True):
 class Record(Struct, frozen=True):
     """The content of `export.json`.
 
-    `input` says which picture the network takes, `gaussian` names the file of its per-position model (none where the
-    network gives distances itself), `grid` and `smoothing_sigma_px` how distances become a map; `calibration` the raw
-    scores' thresholds. `agreement` is None where the export was not run.
+    `input` says which picture the model takes: the network, or with a `tiling` its tiles (`engine.tiling`). `gaussian`
+    names the file of its per-position model (none where the network gives distances itself), `grid` and
+    `smoothing_sigma_px` how distances become a map; `calibration` the raw scores' thresholds. `agreement` is None where
+    the export was not run.
     """
 
     target: str
@@ -53,6 +54,7 @@ class Record(Struct, frozen=True):
     calibration: Calibration
     agreement: Agreement | None
     versions: dict[str, str]
+    tiling: Tiling | None = None
 
 
 def record(
@@ -80,6 +82,7 @@ def record(
         calibration=executable.calibration,
         agreement=agreement,
         versions={"anomaly-engine": __version__, **made_by},
+        tiling=manifest.tiling,
     )
 
 

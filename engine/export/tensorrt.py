@@ -20,7 +20,7 @@ from engine.bundle import Bundle
 from engine.contract import File, Manifest, Precision
 from engine.errors import UsageError
 from engine.export import agreement
-from engine.export.base import ExportOptions
+from engine.export.base import ExportOptions, refuse_tiled
 from engine.export.onnx import copy, copy_gaussian
 from engine.export.record import Agreement
 from engine.plans import library, store
@@ -40,6 +40,7 @@ class TensorrtTarget:
 
     def export(self, options: ExportOptions) -> dict[str, Any]:
         """See `Target.export`."""
+        refuse_tiled(options.bundle, self.name)
         found, wanted = library.find(), build_options(options)
         with bundles.writing(options.out) as folder:
             bundles.write_manifest(folder, _manifest(options, folder))

@@ -13,7 +13,7 @@ from engine.bundle import Bundle
 from engine.contract import DETECTOR_MODEL, File, Precision
 from engine.errors import BackendError, UsageError
 from engine.export import record
-from engine.export.base import ExportOptions
+from engine.export.base import ExportOptions, refuse_tiled
 from engine.plans import library
 from engine.plans.build import BuildOptions, Profile, build
 from engine.triton.models import MAX_BATCH, Names
@@ -35,6 +35,7 @@ class TritonTarget:
 
     def export(self, options: ExportOptions) -> dict[str, Any]:
         """See `Target.export`."""
+        refuse_tiled(options.bundle, self.name)
         version = served(options)
         repository = Repository(options.out)
         done = publish(repository, version, fills(options.bundle, version))

@@ -1,4 +1,4 @@
-"""A bundle executed in this process: network, then `Head`."""
+"""A bundle executed in this process: network, then `Head`; a tiled one's network sees tiles."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from engine.errors import BackendError
 from engine.serving.base import RawBatch
 from engine.serving.head import Head
 from engine.serving.network import NOTHING, Array, Network
+from engine.tiling import Layout
 from engine.types import U8
 from kernels import Gaussian
 
@@ -24,6 +25,7 @@ class Detector:
         gaussian = None if executable.gaussian is None else load_gaussian(bundle.file(executable.gaussian))
         self._network = network
         self._head = Head(bundle.manifest, gaussian, threads)
+        self._layout = Layout.of(bundle.manifest)
         self._precision = precision
 
     @property
@@ -41,7 +43,14 @@ class Detector:
         return self.go_on(images, NOTHING)
 
     def go_on(self, images: U8, common: Mapping[str, Array]) -> RawBatch:
-        """The same, from what other networks have computed of these pictures; what others may go on from is in it."""
+        """The same, from what other networks have computed of these pictures; what others may go on from is in it.
+
+        The network of a tiled bundle sees tiles, which no other network does: it neither takes nor gives anything.
+        """
+        if self._layout is not None:
+            return self._head.finish(
+                *self._layout.look(images, lambda tiles: self._head.look(self._network.run(tiles)))
+            )
         outputs = self._network.run(images, common)
         given = {name: array for name, array in outputs.items() if name.startswith(COMMON_PREFIX)}
         return replace(self._head(outputs), common=given)

@@ -2,7 +2,8 @@
 
 Pictures come as sheets (`engine.sheet`): members that take the same size share its decoding and resizing. Members in
 this process go on from what those before them have computed of the same pictures, where their networks begin alike
-(`contract.Member.network`), also between the two steps of a cascade.
+(`contract.Member.network`), also between the two steps of a cascade. A tiled member runs its network on tiles, by
+itself.
 """
 
 from __future__ import annotations

@@ -65,6 +65,11 @@ def open_predictor(bundle: Bundle, runtime: Runtime, batch_size: int, triton: Tr
     cannot be used here.
     """
     precision = choose_precision(runtime)
+    if bundle.tiled and runtime.backend in ("triton", "tensorrt"):
+        raise UsageError(
+            f"runtime.backend = {runtime.backend!r}: {bundle.path} is tiled, those run in-process on the CPU; "
+            f"use 'auto', 'onnx' or 'openvino'"
+        )
     if runtime.backend == "triton":
         return _open_triton(bundle, runtime, batch_size, triton)
     backend = choose_backend(bundle, runtime, batch_size).backend
@@ -99,7 +104,7 @@ def choose_backend(bundle: Bundle, runtime: Runtime, batch_size: int) -> Choice:
             f"runtime.backend = {runtime.backend!r} does not run in this process; "
             f"use 'auto', 'onnx', 'openvino' or 'tensorrt'"
         )
-    candidates = local_backends()
+    candidates = tuple(name for name in local_backends() if name != "tensorrt" or not bundle.tiled)
     if len(candidates) == 1:
         return Choice(candidates[0], {})
     rates = _cached_rates(bundle, choose_precision(runtime), candidates, runtime.threads, batch_size)

@@ -10,10 +10,12 @@ import numpy.typing as npt
 from engine.contract import Calibration
 from engine.errors import DataError
 from engine.maps import MapHead
+from engine.tiling import Layout
 from engine.types import F32, F64
 from trainers.calibration.thresholds import PixelScores, calibrate
-from trainers.dataset.good import blocks
+from trainers.dataset.good import Selection, blocks
 from trainers.dataset.resized import Resized
+from trainers.dataset.tiles import Tiles
 
 BLOCKS = 20
 MIN_LEARNT = BLOCKS  # pictures of a training by gradient: a fifth of fewer would not make a threshold
@@ -23,13 +25,27 @@ _HELD_OUT_EVERY = 5  # of the blocks of neighbours, every fifth
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Pictures to train on, and pictures never seen."""
+    """Pictures to train on, and pictures never seen; `tiles` of the former where the network sees tiles."""
 
-    training: Resized
-    held_out: Resized
+    training: Selection
+    held_out: Selection
+    tiles: Tiles | None = None
+
+    @property
+    def layout(self) -> Layout | None:
+        """How pictures are cut into tiles, where they are."""
+        return None if self.tiles is None else self.tiles.layout
+
+    @property
+    def learning(self) -> Resized:
+        """What the network learns from, at its input's size: the training pictures, or tiles of them."""
+        if self.tiles is not None:
+            return self.tiles.pictures
+        assert isinstance(self.training, Resized)
+        return self.training
 
 
-def hold_out(pictures: Resized) -> Split:
+def hold_out(pictures: Selection) -> Split:
     """Set a fifth of the pictures aside: whole blocks of neighbours, spread over the set.
 
     Raises DataError where there are too few for that.

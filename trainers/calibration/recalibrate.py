@@ -62,7 +62,7 @@ def recalibrate(order: Order, folder: Path, progress: Progress) -> Manifest:
     if order.precision == "fp16":
         halve(source.file(source.executable(SOURCE).network), network)
     else:
-        quantise(source.file(source.executable(SOURCE).network), network, samples(split.training), TENSORRT)
+        quantise(source.file(source.executable(SOURCE).network), network, samples(split.learning), TENSORRT)
     made = (_fitted if has_gaussian else _scored)(order, network, split, progress)
     executables = {order.precision: made}
     versions = manifest.versions()
@@ -112,9 +112,8 @@ def _fitted(order: Order, network: Path, split: Split, progress: Progress) -> Ex
 def _scored(order: Order, network: Path, split: Split, progress: Progress) -> Executable:
     """With the map that the network itself gives."""
     document = order.source.manifest
-    head = MapHead(document.grid, document.input.height, document.input.width, document.smoothing_sigma_px)
     exported = Exported(network, order.threads)
-    held_out = learnt.scored(exported, head, split.held_out, progress)
+    held_out = learnt.scored(exported, MapHead.of(document), split.held_out, progress)
     return Executable(
         network=bundle.describe(network, network.parent),
         calibration=_like_the_old(order, held_out.calibration(1, _target(order))),

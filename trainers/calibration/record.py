@@ -57,11 +57,9 @@ def read(bundle: Bundle, precision: Precision) -> Record:
     """The record of a bundle that has one; raises BundleError where the file is none."""
     file = bundle.executable(precision).held_out
     assert file is not None
-    manifest = bundle.manifest
     try:
         found = load_file(bundle.file(file))
         contents = tuple(row.tobytes().hex() for row in found["pictures"])
-        head = MapHead(manifest.grid, manifest.input.height, manifest.input.width, manifest.smoothing_sigma_px)
-        return Record(contents, found["scores"], found["grids"], head)
+        return Record(contents, found["scores"], found["grids"], MapHead.of(bundle.manifest))
     except (SafetensorError, KeyError) as error:
         raise BundleError(f"{bundle.file(file)}: not a record of held-out scores ({error}); train again") from error

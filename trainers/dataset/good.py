@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "ImageSource",
     "Item",
     "Pictures",
+    "Selection",
     "TrainingSet",
     "batches",
     "blocks",
@@ -44,6 +45,23 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> U8: ...
+
+
+class Selection(Protocol):
+    """Pictures of a source at one size (H, W); `rows` are their numbers in it."""
+
+    @property
+    def rows(self) -> npt.NDArray[np.intp]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> U8: ...
+
+    def take(self, indices: Sequence[int] | npt.NDArray[np.intp]) -> U8:
+        """The pictures with these numbers, (n, H, W, 3), as a copy."""
+
+    def subset(self, indices: Sequence[int] | npt.NDArray[np.intp]) -> Self:
+        """The pictures with these numbers, in the order given."""
 
 
 class Pictures:
@@ -70,11 +88,12 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Good pictures that passed the checks, the SHA-256 of each file, the record of them for the bundle, and one line
-    per thing worth knowing."""
+    """Good pictures that passed the checks, the SHA-256 of each file, their commonest (height, width) px, the record of
+    them for the bundle, and one line per thing worth knowing."""
 
     pictures: Pictures
     contents: tuple[str, ...]
+    size: tuple[int, int]
     record: TrainingData
     warnings: tuple[str, ...]
 
@@ -87,6 +106,10 @@ class _Found:
     size: dict[str, tuple[int, int]]  # name -> (height, width) px
     duplicates: list[str]
     unreadable: list[str]
+
+    def commonest_size(self) -> tuple[tuple[int, int], int]:
+        """That of most pictures, and of how many."""
+        return Counter(self.size.values()).most_common(1)[0]
 
 
 def batches(source: ImageSource, size: int, height: int, width: int) -> Iterator[U8]:
@@ -131,6 +154,7 @@ def check_training(dataset: Dataset) -> TrainingSet:
     return TrainingSet(
         pictures=Pictures(list(found.good.values())),
         contents=tuple(found.good),
+        size=found.commonest_size()[0],
         record=_record(where, found),
         warnings=tuple(line for line in warnings if line),
     )
@@ -199,13 +223,13 @@ def _duplicate_warning(where: Path, found: _Found) -> str:
 
 
 def _size_warning(where: Path, found: _Found) -> str:
-    sizes = Counter(found.size.values())
-    (height, width), count = sizes.most_common(1)[0]
+    (height, width), count = found.commonest_size()
     others = [f"{name} ({w} x {h})" for name, (h, w) in found.size.items() if (h, w) != (height, width)]
     if not others:
         return ""
+    sizes = len(set(found.size.values()))
     return (
-        f"{where}: pictures of {len(sizes)} sizes, most often {width} x {height} px ({count} of {len(found.size)}); "
+        f"{where}: pictures of {sizes} sizes, most often {width} x {height} px ({count} of {len(found.size)}); "
         f"others: {_some(others)}; all are resized to the detector's input"
     )
 

@@ -122,6 +122,11 @@ class Settings:
         return self.fitted_on if self.classifier == "gde" else self.kernels
 
     @property
+    def cell_px(self) -> int:
+        """See `trainers.job.Settings`: a step from patch to patch, the whole picture where there is no map."""
+        return self.side_px if self.patch_px == self.side_px else self.stride_px
+
+    @property
     def map_sigma_px(self) -> float:
         """Of the map's smoothing: none where there is no map."""
         return 0.0 if self.patch_px == self.side_px else self.smoothing_sigma_px
@@ -129,7 +134,7 @@ class Settings:
     def with_options(self, options: TrainOptions) -> Settings:
         """These settings with what the command line changed, and the width decided."""
         given = {
-            "side_px": options.image_size,
+            "side_px": options.side_px,
             "patch_px": options.patch_size,
             "network": options.network,
             "backbone": options.backbone,

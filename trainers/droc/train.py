@@ -107,7 +107,7 @@ def _learnt(job: Job[Settings], checkpoint: Checkpoint, facts: dict[str, Fact]) 
     with seeded(seed):
         model = saved.make_representation(s, saved.make_trunk(s))
     learner = DrocLearner(model, s, seed, job.progress.say)
-    facts["loss"] = learn(learner, job.pictures.training, checkpoint, job.progress, f"stage one: {s.pretext}")
+    facts["loss"] = learn(learner, job.pictures.learning, checkpoint, job.progress, f"stage one: {s.pretext}")
     every = -(-len(learner.uniformity) // _CURVE)
     facts["mmd"] = learner.uniformity[-1]
     facts["mmd_curve"] = " ".join(f"{value:.4f}" for value in learner.uniformity[::-every][::-1])
@@ -129,7 +129,7 @@ def _fitted(model: Representation, job: Job[Settings], facts: dict[str, Fact]) -
     s = job.settings
     if s.classifier == "rotation-softmax":
         return None
-    features = patch_features(model.trunk, job.pictures.training, s.most_features, job.options.seed, job.progress)
+    features = patch_features(model.trunk, job.pictures.learning, s.most_features, job.options.seed, job.progress)
     facts["fitted_on"] = len(features)
     job.progress.say(f"stage two: {s.classifier} on {len(features)} features of {features.shape[1]} numbers")
     classifier = fit(s.classifier, features)

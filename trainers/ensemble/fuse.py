@@ -168,8 +168,9 @@ class _Fusing:
         )
 
     def _networks(self, folder: Path) -> dict[str, File]:
-        """What members run in the place of their own networks, where these begin alike."""
-        own = {m.name: m.bundle.file(m.bundle.executable(self.precision).network) for m in self.models}
+        """What members run in the place of their own networks, where these begin alike; of tiles each sees its own."""
+        whole = [model for model in self.models if not model.bundle.tiled]
+        own = {m.name: m.bundle.file(m.bundle.executable(self.precision).network) for m in whole}
         try:
             return common.write(folder, own, self.precision)
         except ValueError as error:
@@ -245,8 +246,8 @@ def _pairs(raw: F64, scales: Scales, how: How) -> Pairs:
 
 
 def _cost_ms(predict: Predict, member: Bundle) -> float:
-    """Of one picture in a batch of eight."""
-    images = np.zeros((8, member.sheet.height, member.sheet.width, 3), np.uint8)
+    """Of one picture in a batch of eight; the tiles of a tiled one are a batch already."""
+    images = np.zeros((1 if member.tiled else 8, member.sheet.height, member.sheet.width, 3), np.uint8)
     predict(images)
     times = []
     for _ in range(_TIMED):

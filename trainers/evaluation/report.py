@@ -26,12 +26,13 @@ _PLATE_PX = 720
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One number that matters, and what it means in plain words."""
+    """One number that matters, and what it means in plain words; `spread` is its 95 % interval."""
 
     label: str
     value: str
     meaning: str
     tone: Tone = "neutral"
+    spread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,10 @@ class Plates:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; every row has as many cells as there are columns, the first of which names the row."""
+    """A table; every row has as many cells as there are columns, the first of which names the row.
+
+    What follows a line break in a cell is written small, below.
+    """
 
     kind: ClassVar[str] = "table"
     title: str

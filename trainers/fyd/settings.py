@@ -52,6 +52,11 @@ class Settings:
         return self.epochs > 0 and (self.ica or self.non_contrastive)
 
     @property
+    def cell_px(self) -> int:
+        """See `trainers.job.Settings`."""
+        return self.grid_stride_px
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of positions."""
         side = self.side_px // self.grid_stride_px
@@ -61,7 +66,7 @@ class Settings:
         """These settings with what the command line changed."""
         given = {
             "backbone": options.backbone,
-            "side_px": options.image_size,
+            "side_px": options.side_px,
             "channels": options.channels,
             "epochs": options.epochs,
         }

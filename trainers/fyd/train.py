@@ -12,13 +12,13 @@ from engine.contract import FEATURES_NAME, POSITIONS_NAME, Calibration, Executab
 from trainers import backbones, manifest
 from trainers.base import AS_GIVEN, TrainOptions, TrainReport, Variant, refuse_others
 from trainers.calibration import record, reference
-from trainers.dataset import resized
 from trainers.dataset.disturb import CHANGES
+from trainers.dataset.tiles import MOST_TILES
 from trainers.fyd.learn import learn
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
 from trainers.fyd.variants import tables
-from trainers.job import Fact, Job, read_training
+from trainers.job import Fact, Job, read_pictures, read_training
 from trainers.learning.passes import seeded, torch_threads
 from trainers.network import gaussian
 from trainers.network.export import export_onnx
@@ -51,8 +51,9 @@ class Fyd:
             data = read_training(options, progress)
             backbone = backbones.load(settings.backbone, settings.side_px, allow_download=options.download_weights)
             network = _network(backbone, settings, options.seed)
-            progress.say(gaussian.check_memory(network.channels, settings.grid, data.record.n_good))
-            pictures = gaussian.split(resized.read(data.pictures, settings.side_px, progress))
+            samples_at_most = data.record.n_good if options.tile is None else MOST_TILES
+            progress.say(gaussian.check_memory(network.channels, settings.grid, samples_at_most))
+            pictures = read_pictures(options, settings, data, gaussian.split, progress)
             this = Job(options, settings, data, pictures, progress, started_s)
             facts = _learnt(this, network)
             document = _build(this, network, folder, facts)
@@ -78,7 +79,7 @@ def _learnt(job: FydJob, network: Network) -> dict[str, Fact]:
     if not job.settings.learns:
         return {}
     with torch_threads(job.options.threads):
-        loss = learn(network, job.pictures.training, job.options.seed, job.checkpoint(), job.progress)
+        loss = learn(network, job.pictures.learning, job.options.seed, job.checkpoint(), job.progress)
     return {"loss": loss}
 
 
@@ -96,21 +97,22 @@ def _build(job: FydJob, network: Network, folder: Path, facts: dict[str, Fact]) 
     executables: dict[Precision, Executable] = {"fp32": executable}
     if settings.int8:
         job.progress.say("quantise to int8")
-        quantise(folder / NETWORKS["fp32"], folder / NETWORKS["int8"], samples(job.pictures.training))
+        quantise(folder / NETWORKS["fp32"], folder / NETWORKS["int8"], samples(job.pictures.learning))
         executables["int8"] = _executable(job, folder, "int8")[1]
-    backbone = network.backbone
+    backbone, head, layout = network.backbone, fitted.detector.head, job.pictures.layout
     return Manifest(
         name=manifest.name_of(job.options.out),
         version=manifest.version_of(executables),
         method=Fyd.name,
-        input=Input(height=settings.side_px, width=settings.side_px, mean=backbone.mean, std=backbone.std),
-        grid=settings.grid,
+        input=Input(height=head.height, width=head.width, mean=backbone.mean, std=backbone.std),
+        grid=head.grid,
         smoothing_sigma_px=settings.smoothing_sigma_px,
         executables=executables,
         training=job.data.record,
         settings=job.recorded(),
         report=facts,
         versions=manifest.versions(),
+        tiling=None if layout is None else layout.tiling,
     )
 
 

@@ -71,6 +71,11 @@ class Settings:
         return self.side_px > PATCH_PX
 
     @property
+    def cell_px(self) -> int:
+        """See `trainers.job.Settings`."""
+        return 1
+
+    @property
     def channel_share(self) -> float:
         """Of ResNet-18's channels."""
         return SHARES[self.width or default_width()]
@@ -82,7 +87,7 @@ class Settings:
     def with_options(self, options: TrainOptions) -> Settings:
         """These settings with what the command line changed, and the width decided."""
         given = {
-            "side_px": options.image_size,
+            "side_px": options.side_px,
             "epochs": options.epochs,
             "encoder": options.encoder,
             "backbone": options.backbone,

@@ -57,7 +57,7 @@ class Member:
 
 
 def _learn(job: Job[Settings]) -> Learnt:
-    s, training = job.settings, job.pictures.training
+    s, training = job.settings, job.pictures.learning
     facts: dict[str, Fact] = {}
     used: list[Checkpoint] = []
     whole_plan = Plan(s.epochs, s.batch, s.e_step_every)

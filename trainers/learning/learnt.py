@@ -1,7 +1,7 @@
 """From pictures to a bundle for methods that learn a network which gives the map itself.
 
-The network takes (N, side, side, 3) uint8 pictures and gives the contract's `grid` (N, h, w), no Gaussian follows; and
-its `score` (N,) where that is not the maximum of the smooth map.
+The network takes (N, side, side, 3) uint8 pictures, or tiles of them, and gives the contract's `grid` (N, h, w), no
+Gaussian follows; and its `score` (N,) where that is not the maximum of the smooth map.
 A fifth of the pictures is held out before anything is learnt, and the thresholds come from these alone.
 """
 
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from engine import bundle
 from engine.contract import GRID_NAME, SCORE_NAME, Executable, File, Input, Manifest, Precision
 from engine.maps import MapHead
+from engine.tiling import Layout
 from trainers import manifest
 from trainers.base import Trainer, TrainOptions, TrainReport, refuse_others
 from trainers.calibration import record, reference
 from trainers.calibration.holdout import HeldOut, hold_out
-from trainers.dataset import resized
-from trainers.dataset.resized import Resized
-from trainers.job import Fact, Job, Settings, read_training
+from trainers.dataset.good import Selection
+from trainers.job import Fact, Job, Settings, read_pictures, read_training
 from trainers.learning.checkpoint import Checkpoint
 from trainers.learning.passes import torch_threads
 from trainers.network.export import export_onnx
@@ -61,7 +61,7 @@ class Learnt:
 def train(
     trainer: Trainer, settings: S, learn: Callable[[Job[S]], Learnt], options: TrainOptions, progress: Progress
 ) -> TrainReport:
-    """Learn from `job.pictures.training`, calibrate on the held-out pictures and write the bundle; see `Trainer.train`.
+    """Learn from `job.pictures.learning`, calibrate on the held-out pictures and write the bundle; see `Trainer.train`.
 
     Raises DataError where there are too few pictures to hold some out.
     """
@@ -69,7 +69,7 @@ def train(
     started_s = time.perf_counter()
     with bundle.writing(options.out) as folder, torch_threads(options.threads):
         data = read_training(options, progress)
-        pictures = hold_out(resized.read(data.pictures, settings.side_px, progress))
+        pictures = read_pictures(options, settings, data, hold_out, progress)
         job = Job(options, settings, data, pictures, progress, started_s)
         learnt = learn(job)
         document = _build(trainer.name, job, learnt, folder)
@@ -85,9 +85,9 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
     job.progress.say("export to ONNX")
     export_onnx(learnt.network, path, side, (GRID_NAME, SCORE_NAME) if learnt.scores else (GRID_NAME,))
     network = Exported(path, job.options.threads)
-    rows, columns = network.shapes[0]
-    head = MapHead((rows, columns), side, side, learnt.smoothing_sigma_px)
-    held_out = scored(network, head, job.pictures.held_out, job.progress)
+    layout = job.pictures.layout
+    head = _head(network, layout, learnt.smoothing_sigma_px)
+    held_out = scored(network, head, job.pictures.held_out, job.progress, layout)
     executable = Executable(
         network=bundle.describe(path, folder),
         calibration=held_out.calibration(1, job.options.target_fpr),
@@ -99,7 +99,7 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
         name=manifest.name_of(job.options.out),
         version=manifest.version_of(executables),
         method=method,
-        input=Input(height=side, width=side, mean=learnt.mean, std=learnt.std),
+        input=Input(height=head.height, width=head.width, mean=learnt.mean, std=learnt.std),
         grid=head.grid,
         smoothing_sigma_px=learnt.smoothing_sigma_px,
         executables=executables,
@@ -108,6 +108,7 @@ def _build(method: str, job: Job[S], learnt: Learnt, folder: Path) -> Manifest:
         report=learnt.facts | {"n_learnt": len(job.pictures.training), "n_held_out": len(job.pictures.held_out)},
         versions=manifest.versions(),
         weights=_kept(learnt.weights, folder),
+        tiling=None if layout is None else layout.tiling,
     )
 
 
@@ -120,12 +121,25 @@ def _kept(weights: Mapping[str, Tensor], folder: Path) -> File | None:
     return bundle.describe(path, folder)
 
 
-def scored(network: Exported, head: MapHead, pictures: Resized, progress: Progress) -> HeldOut:
-    """Held-out pictures as the exported network scores them."""
+def _head(network: Exported, layout: Layout | None, sigma_px: float) -> MapHead:
+    """What makes maps of the network's grids, or of those of whole pictures that are seen in tiles."""
+    rows, columns = network.shapes[0]
+    if layout is None:
+        return MapHead((rows, columns), network.height, network.width, sigma_px)
+    if rows * layout.tiling.cell_px != layout.tiling.side_px:
+        raise ValueError(f"expected cells of {layout.tiling.cell_px} px, got a map of {rows} x {columns} of a tile")
+    return layout.head(sigma_px)
+
+
+def scored(
+    network: Exported, head: MapHead, pictures: Selection, progress: Progress, layout: Layout | None = None
+) -> HeldOut:
+    """Held-out pictures as the exported network scores them, in tiles where there is a `layout`."""
     held_out = HeldOut(head)
+    size = _BATCH if layout is None else 1
     with progress.task("calibrate", len(pictures)) as task:
-        for start in range(0, len(pictures), _BATCH):
-            images = pictures.take(range(start, min(start + _BATCH, len(pictures))))
-            held_out.add(*network(images))
+        for start in range(0, len(pictures), size):
+            images = pictures.take(range(start, min(start + size, len(pictures))))
+            held_out.add(*(network(images) if layout is None else layout.look(images, network)))
             task.advance(len(images))
     return held_out

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.types import F32, U8
-from trainers.dataset.resized import Resized
+from trainers.dataset.good import Selection
 from trainers.network.exported import Exported
 from trainers.progress import Progress
 
@@ -59,7 +59,7 @@ class Extractor:
         outputs = self._network(images)
         return Features(outputs[0], outputs[1] if self.aligns else None)
 
-    def of(self, pictures: Resized, progress: Progress) -> Features:
+    def of(self, pictures: Selection, progress: Progress) -> Features:
         """Features of all pictures, kept on disc: several passes read them."""
         count = len(pictures)
         values = _on_disc((count, self.channels, *self.grid))

@@ -6,6 +6,7 @@ K training pictures, C channels, h w grid, P = h * w positions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,12 +19,12 @@ from engine.alignment import to_picture
 from engine.contract import Calibration
 from engine.errors import UsageError
 from engine.maps import MapHead
+from engine.tiling import Layout
 from engine.types import F32, F64, U8
 from kernels import Accumulator, Gaussian, mahalanobis_map, model_bytes
 from trainers.calibration.holdout import BLOCKS, HeldOut, Split, hold_out
-from trainers.dataset.good import blocks
-from trainers.dataset.resized import Resized
-from trainers.network.features import Extractor, Features
+from trainers.dataset.good import Selection, blocks
+from trainers.network.features import BATCH, Extractor, Features
 from trainers.progress import Progress
 
 HELD_OUT_FROM = 1000  # from so many pictures on, some are never trained on and the threshold has a guarantee
@@ -43,19 +44,30 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """A network, its Gaussian and its map head: what a bundle serves."""
+    """A network, its Gaussian and its map head: what a bundle serves. With a `layout` the network sees tiles."""
 
     extractor: Extractor
     gaussian: Gaussian
     head: MapHead
+    layout: Layout | None = None
 
     def score(self, images: U8) -> tuple[F64, F32]:
-        """(n, H, W, 3) uint8 RGB at the network's size -> raw scores (n,) and maps (n, H, W)."""
-        return self.judge(self.extractor(images))
+        """(n, H, W, 3) uint8 RGB at input size -> raw scores (n,) and maps (n, H, W)."""
+        return self.head(self.look(images))
+
+    def look(self, images: U8) -> F32:
+        """(n, H, W, 3) uint8 RGB at input size -> distances (n, h, w) in the pictures' frame."""
+        if self.layout is None:
+            return self.grids(self.extractor(images))
+        return self.layout.look(images, lambda tiles: (self.grids(self.extractor(tiles)),))[0]
 
     def judge(self, features: Features) -> tuple[F64, F32]:
-        """Features of n pictures -> raw scores (n,) and maps (n, H, W)."""
-        return self.head(in_picture(self.distances(features), features))
+        """Features of n whole pictures -> raw scores (n,) and maps (n, H, W)."""
+        return self.head(self.grids(features))
+
+    def grids(self, features: Features) -> F32:
+        """Features of n pictures, or tiles, -> distances (n, h, w) in the frame of these."""
+        return in_picture(self.distances(features), features)
 
     def distances(self, features: Features) -> F32:
         """Equation 7: features of n pictures -> distances (n, h, w) in the features' own frame."""
@@ -72,7 +84,7 @@ class Fitted:
     distance_variance: float
 
 
-def split(pictures: Resized) -> Split:
+def split(pictures: Selection) -> Split:
     """Hold pictures out where there are enough of them; where there are not, calibration is by folds."""
     if len(pictures) < HELD_OUT_FROM:
         return Split(pictures, pictures.subset([]))
@@ -96,16 +108,16 @@ def check_memory(channels: int, grid: tuple[int, int], samples: int) -> str:
 
 def fit(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progress) -> Fitted:
     """Fit equation 6 on the training pictures and set thresholds by pictures that a model has not seen."""
-    features = extractor.of(pictures.training, progress)
-    head = MapHead(extractor.grid, extractor.height, extractor.width, recipe.smoothing_sigma_px)
+    features = extractor.of(pictures.learning, progress)
+    head = _head(extractor, pictures, recipe.smoothing_sigma_px)
     with threadpool_limits(1):  # small matrices: more threads are slower, and the bits would depend on their number
         total = _accumulate(extractor, features)
         eps = diagonal(total, recipe.regularisation)
-        detector = Detector(extractor, total.fit(eps), head)
+        detector = Detector(extractor, total.fit(eps), head, pictures.layout)
         if len(pictures.held_out):
-            held_out, folds = _look(detector, extractor.of(pictures.held_out, progress)), 1
+            held_out, folds = _held_out(detector, pictures.held_out, progress), 1
         else:
-            held_out, folds = _leave_out(detector, total, eps, features, progress)
+            held_out, folds = _Folds(detector, total, eps, features, pictures).held_out(progress)
     calibration = held_out.calibration(folds, recipe.target_fpr)
     return Fitted(detector, calibration, held_out, distance_variance(detector, features))
 
@@ -122,42 +134,68 @@ def distance_variance(detector: Detector, features: Features) -> float:
     return float((scatter / count).mean())
 
 
-def _look(detector: Detector, features: Features) -> HeldOut:
+def _held_out(detector: Detector, pictures: Selection, progress: Progress) -> HeldOut:
     """Score pictures that were never trained on."""
     held_out = HeldOut(detector.head)
-    for batch in features.batches():
-        held_out.add(in_picture(detector.distances(batch), batch))
+    size = BATCH if detector.layout is None else 1
+    with progress.task("calibrate", len(pictures)) as task:
+        for start in range(0, len(pictures), size):
+            rows = range(start, min(start + size, len(pictures)))
+            held_out.add(detector.look(pictures.take(rows)))
+            task.advance(len(rows))
     return held_out
 
 
-def _leave_out(
-    detector: Detector, total: Accumulator, eps: F64, features: Features, progress: Progress
-) -> tuple[HeldOut, int]:
-    """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks."""
-    held_out = HeldOut(detector.head)
-    parts = blocks(len(features), min(BLOCKS, len(features)))
-    with progress.task("calibrate", len(features)) as task:
-        for rows in parts:
-            fold = replace(detector, gaussian=_without(rows, total, eps, features))
-            for batch in features.at(rows).batches():
-                held_out.add(in_picture(fold.distances(batch), batch))
-            task.advance(len(rows))
-    return held_out, len(parts)
+@dataclass(frozen=True, slots=True)
+class _Folds:
+    """A Gaussian of all pictures, the sum that it was fitted from, and the features that are in this."""
+
+    detector: Detector
+    total: Accumulator
+    eps: F64
+    features: Features
+    pictures: Split
+
+    def held_out(self, progress: Progress) -> tuple[HeldOut, int]:
+        """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks."""
+        held_out = HeldOut(self.detector.head)
+        n = len(self.pictures.training)
+        parts = blocks(n, min(BLOCKS, n))
+        with progress.task("calibrate", n) as task:
+            for rows in parts:
+                for grids in self._block(rows):
+                    held_out.add(grids)
+                task.advance(len(rows))
+        return held_out, len(parts)
+
+    def _block(self, rows: npt.NDArray[np.intp]) -> Iterator[F32]:
+        """Distances (n, h, w) of some pictures by the Gaussian of the others, a few pictures at a time."""
+        tiles = self.pictures.tiles
+        if tiles is None:
+            fold = replace(self.detector, gaussian=self._without(rows))
+            return (fold.grids(batch) for batch in self.features.at(rows).batches())
+        fold = replace(self.detector, gaussian=self._without(np.flatnonzero(np.isin(tiles.owners, rows))))
+        return (fold.look(self.pictures.training.take([row])) for row in rows)
+
+    def _without(self, rows: npt.NDArray[np.intp]) -> Gaussian:
+        """The Gaussian of all features but some: these are taken out of the sum and put back.
+
+        With fewer than channels it is cheaper to start again from the others.
+        """
+        if len(self.features) <= self.total.channels:
+            return kernels.fit(np.delete(self.features.values, rows, axis=0), self.eps)
+        part = Accumulator(self.total.channels, *self.total.grid)
+        part.add(self.features.values[rows])
+        self.total.subtract(part)
+        gaussian = self.total.fit(self.eps)
+        self.total.merge(part)
+        return gaussian
 
 
-def _without(rows: npt.NDArray[np.intp], total: Accumulator, eps: F64, features: Features) -> Gaussian:
-    """The Gaussian of all pictures but some: these are taken out of the sum and put back.
-
-    With fewer pictures than channels it is cheaper to start again from the others.
-    """
-    if len(features) <= total.channels:
-        return kernels.fit(np.delete(features.values, rows, axis=0), eps)
-    part = Accumulator(total.channels, *total.grid)
-    part.add(features.values[rows])
-    total.subtract(part)
-    gaussian = total.fit(eps)
-    total.merge(part)
-    return gaussian
+def _head(extractor: Extractor, pictures: Split, sigma_px: float) -> MapHead:
+    if pictures.layout is None:
+        return MapHead(extractor.grid, extractor.height, extractor.width, sigma_px)
+    return pictures.layout.head(sigma_px)
 
 
 def in_picture(grids: F32, features: Features) -> F32:

@@ -53,6 +53,11 @@ class Settings:
         return self.smoothing * self.side_px
 
     @property
+    def cell_px(self) -> int:
+        """See `trainers.job.Settings`."""
+        return 1
+
+    @property
     def channel_share(self) -> float:
         """Of Table 1's channels."""
         return SHARES[self.width or default_width()]
@@ -69,7 +74,7 @@ class Settings:
     def with_options(self, options: TrainOptions) -> Settings:
         """These settings with what the command line changed, and the width decided."""
         given = {
-            "side_px": options.image_size,
+            "side_px": options.side_px,
             "epochs": options.epochs,
             "objective": options.objective,
             "width": options.width or self.width or default_width(),

@@ -62,7 +62,7 @@ def _learn(job: Job[Settings]) -> Learnt:
 
 def _trained(equation: Equation, job: Job[Settings], facts: dict[str, Fact]) -> Autoencoder:
     """F trained by one objective; its loss and, for objective 2, where it stopped go into `facts`."""
-    seed, settings, pictures = job.options.seed, job.settings, job.pictures.training
+    seed, settings, pictures = job.options.seed, job.settings, job.pictures.learning
     with seeded(seed):
         network = Autoencoder(settings.channel_share)
     separation = None
@@ -86,7 +86,7 @@ def _apart(pictures: Resized) -> tuple[Resized, Resized]:
 
 def _peak(error: ErrorMap, job: Job[Settings]) -> float:
     """The mean highest value of the smoothed maps of training pictures: what makes members of a fusion alike."""
-    pictures, side = job.pictures.training, job.settings.side_px
+    pictures, side = job.pictures.learning, job.settings.side_px
     head = MapHead((side, side), side, side, job.settings.smoothing_sigma_px)
     rows = np.linspace(0, len(pictures) - 1, min(_SCALED_BY, len(pictures))).round().astype(np.intp)
     with torch.no_grad():

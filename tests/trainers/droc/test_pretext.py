@@ -86,6 +86,24 @@ def test_rotation_learns_from_views_turned_four_ways():
     assert float(got) == pytest.approx(np.mean(terms), rel=1e-4)
 
 
+@pytest.mark.parametrize("pretext", ["rotation", "contrastive", "distaug"])
+def test_the_loss_reaches_all_of_f_and_g(pretext):
+    settings = replace(NARROW, pretext=pretext, head_layers=1)
+    with seeded(0):
+        model = saved.make_representation(settings, saved.make_trunk(settings)).train()
+    x = torch.rand((5, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    pretext_loss(model, x, settings, torch.Generator().manual_seed(1)).backward()
+    assert all(p.grad is not None and bool(p.grad.abs().max() > 0) for p in model.parameters())
+
+
+def test_both_views_of_the_contrastive_loss_learn():
+    """No target is held: the gradient of anchors and of what they are compared with is that of finite differences."""
+    rows = random(6, 8).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: contrastive_loss(z, 0.2), rows)
+    contrastive_loss(rows, 0.2).backward()
+    assert (rows.grad.abs().amax(dim=1) > 0).all()
+
+
 def linear(head):
     return [(m.in_features, m.out_features) for m in head.modules() if isinstance(m, nn.Linear)]
 

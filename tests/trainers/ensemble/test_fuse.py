@@ -17,6 +17,7 @@ from engine import bundle as bundles
 from engine.api import load
 from engine.cascade import KINDS
 from engine.cascade import read as read_frames
+from engine.cli import main
 from engine.cli.fuse import opener
 from engine.errors import BundleError, DataError, UsageError
 from engine.serving.select import local_backends, open_local
@@ -162,6 +163,26 @@ def test_it_is_evaluated_and_judges_like_any_bundle(fused, parts):
     assert all(set(result.scores) == {"lite", "r18"} for result in results)
     assert [result.pred_score for result in results] == pytest.approx([p.pred_score for p in found.pictures])
     assert {r.decision for r, p in zip(results, found.pictures, strict=True) if p.defect} == {"reject"}
+
+
+def test_side_by_side_it_and_its_members_are_what_each_is_evaluated_as(fused, parts, tmp_path, capsys):
+    command = ["eval", fused.bundle, parts, "--out", tmp_path / "report", "--backend", "onnx", "--threads", 1, "--json"]
+    assert main([str(word) for word in command]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((tmp_path / "report/evaluation.json").read_text())
+    rows = document["ensemble"]["members"] | {"fused": document["ensemble"]["fused"]}
+    whole = bundles.read(fused.bundle)
+    for name, one in {**whole.members, "fused": whole}.items():
+        judge = Judge(open_local(one, "onnx", "fp32", 1).predict, one.sheet, one.calibration("fp32"))
+        own = evaluate(judge, read_dataset(parts), RecordedProgress()).document()
+        for figure in ("image_AUROC", "f1", "recall", "false_alarm_rate", "target_fpr"):
+            assert rows[name][figure] == pytest.approx(own[figure])
+    costs = {member.name: member.cost_ms for member in whole.ensemble("fp32").members}
+    assert {name: row["cost_ms"] for name, row in rows.items()} == pytest.approx(
+        {**costs, "fused": sum(costs.values())}
+    )
+    page = (tmp_path / "report/report.html").read_text()
+    assert all(f"{name} alone" in page for name in costs)
 
 
 def test_weights_and_the_maximum_can_be_asked_for(pair, parts, tmp_path):

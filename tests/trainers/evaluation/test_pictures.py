@@ -1,5 +1,6 @@
 """Heat maps on one fixed scale, contact sheets, charts."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from trainers.dataset.good import Item
-from trainers.evaluation.charts import roc, score_histogram
+from trainers.evaluation.charts import Scores, pro, roc, score_histogram
 from trainers.evaluation.evaluate import Judged, Sight
 from trainers.evaluation.pictures import PANELS, caption, fitted, heat, jpeg, overlay, panels, truth, write_pictures
 
@@ -112,18 +113,54 @@ def test_pictures_and_sheets_are_written(tmp_path):
     assert cv2.imread(str(tmp_path / overlays[0])).shape == (40, 60, 3)
 
 
-@pytest.mark.parametrize("draw", [score_histogram, roc])
+def scores(seed=0):
+    rng = np.random.default_rng(seed)
+    return Scores(rng.uniform(0, 0.5, 40), rng.uniform(0.2, 1, 30))
+
+
+CHARTS = {
+    "histogram": lambda: score_histogram(scores(), 0.3),
+    "roc": lambda: roc(scores(), {"fyd alone": scores(1), "cascade": scores(2)}),
+    "pro": lambda: pro(np.linspace(0, 1, 151) ** 0.2, {"fyd alone": None, "cascade": np.linspace(0, 1, 151)}),
+}
+
+
+@pytest.mark.parametrize("draw", CHARTS.values(), ids=CHARTS)
 def test_charts_are_svg_for_both_themes_and_the_same_every_time(draw):
-    rng = np.random.default_rng(0)
-    good, bad = rng.uniform(0, 0.5, 40), rng.uniform(0.2, 1, 30)
-    chart = draw(good, bad)
+    chart = draw()
     for svg in (chart.light, chart.dark):
         assert ElementTree.fromstring(svg).tag.endswith("svg")
     assert chart.light != chart.dark
-    assert chart == draw(good, bad)
+    assert chart == draw()
 
 
 def test_chart_words_say_the_rates():
-    chart = roc(np.array([0.1, 0.2, 0.3, 0.6]), np.array([0.4, 0.7]))
+    chart = roc(Scores(np.array([0.1, 0.2, 0.3, 0.6]), np.array([0.4, 0.7])))
     assert "50% of defects are caught and 25.0% of good ones rejected" in chart.words
-    assert "4 good and 0 defective" in score_histogram(np.full(4, 0.1), np.empty(0)).words
+    assert "4 good and 0 defective" in score_histogram(Scores(np.full(4, 0.1), np.empty(0))).words
+    assert "for review at 0.30" in CHARTS["histogram"]().words
+    assert "With fyd alone, cascade beside it." in CHARTS["roc"]().words
+    assert "With cascade beside it." in CHARTS["pro"]().words
+
+
+def bars(svg):
+    """The heights of each histogram that is outlined in a chart, (k, 50)."""
+    found = []
+    for path in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path"):
+        points = np.array(re.findall(r"[ML] ([-0-9.]+) ([-0-9.]+)", path.get("d") or ""), float)
+        if len(points) == 102:  # up, along each bar and down to it
+            found.append(points[0, 1] - points[1:101:2, 1])
+    return found
+
+
+def test_histogram_bars_are_the_counts():
+    drawn = scores()
+    good_area, good, bad_area, bad = bars(score_histogram(drawn).light)
+    for found, values in (
+        (good_area, drawn.good),
+        (good, drawn.good),
+        (bad_area, drawn.defective),
+        (bad, drawn.defective),
+    ):
+        counts = np.array([np.count_nonzero((values >= i / 50) & (values < (i + 1) / 50)) for i in range(50)])
+        np.testing.assert_allclose(found / found.max(), counts / counts.max(), atol=1e-3)

@@ -81,8 +81,9 @@ def test_evaluation_report_stands_alone_and_says_the_numbers(tmp_path):
     page = report_of(tmp_path)
     assert all(source.startswith("data:image/") for source in page.sources())
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
-    assert "33.3 % 1 of 3 good pictures rejected. That fits the target of 5.0 %" in page.text
-    assert "66.7 % 2 of 3 defective pictures rejected" in page.text
+    assert "33.3 % 95 %: 0.8 % to 90.6 % 1 of 3 good pictures rejected. That fits the target of 5.0 %" in page.text
+    assert "66.7 % 95 %: 9.4 % to 99.2 % 2 of 3 defective pictures rejected" in page.text
+    assert "Of 3 defective pictures: 2 rejected, 1 passed. Of 3 good pictures: 1 rejected, 2 passed." in page.text
     assert "dent 2 50.0 % 0.667" in page.text  # one of two caught; 4 of 6 pairs with good ones in order
     assert "deep scratch 1 100.0 % 1.000" in page.text
     assert "k-fold, an estimate, from 40 good pictures (5 folds)" in page.text
@@ -92,7 +93,7 @@ def test_gallery_shows_false_alarms_misses_and_catches_worst_first(tmp_path):
     good = [("good", 0.7), ("good", 0.9), ("good", 0.1)]
     write_dataset(tmp_path, [*good, ("dent", 0.5), ("dent", 0.3), ("dent", 1.0), ("dent", 0.95), ("nick", 0.8)])
     page = report_of(tmp_path)
-    parts = re.split("Worst false alarms|Misses|Best catches|Calibration card", page.text)
+    parts = re.split("Worst false alarms|Worst misses|Best catches|How to read these figures", page.text)
     shown = [re.findall(r"(\w+/\d+\.png) (rejected|passed)", part) for part in parts[1:4]]
     assert shown[0] == [("good/1.png", "rejected"), ("good/0.png", "rejected")]
     assert shown[1] == [("dent/4.png", "passed"), ("dent/3.png", "passed")]
@@ -103,7 +104,7 @@ def test_good_pictures_only_make_a_short_report(tmp_path):
     write_dataset(tmp_path, [("good", 0.1), ("good", 0.2)])
     page = report_of(tmp_path)
     assert "Closest calls among good pictures" in page.text
-    for absent in ("Misses", "Best catches", "By type of defect", "AUROC"):
+    for absent in ("misses", "Closest calls among defects", "Best catches", "By type of defect", "Image AUROC"):
         assert absent not in page.text
 
 

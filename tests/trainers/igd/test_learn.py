@@ -1,18 +1,21 @@
 """EM of one model: which parameters each loss reaches, when the E-step comes, that it repeats to the bit."""
 
-from dataclasses import replace
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import pytorch_msssim
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainers.dataset.resized import Resized
-from trainers.igd.decoder import Critic
+from trainers.igd.decoder import LATENT, Critic
 from trainers.igd.encoder import ResidualTrunk
-from trainers.igd.latent import e_step
+from trainers.igd.latent import Latent, e_step
 from trainers.igd.learn import DescriptorLearner, Plan, trunk_features
 from trainers.igd.model import Descriptor
+from trainers.igd.msssim import LOCAL
 from trainers.igd.pictures import unit
 from trainers.igd.settings import Objective, Settings
 from trainers.learning.passes import seeded
@@ -28,14 +31,14 @@ def pictures():
     return Resized(pixels, np.arange(14))
 
 
-def learner(pictures, fixed=True, objective=None, seed=0):
+def learner(pictures, fixed=True, objective=None, seed=0, kind=DescriptorLearner, side=SIDE):
     settings = replace(SETTINGS, objective=objective or Objective())
     with seeded(seed):
-        trunk = ResidualTrunk(SIDE, 0.1, 64)
-        model = Descriptor(trunk, SIDE, 0.1, settings.objective)
-        critic = Critic(SIDE, 0.1)
+        trunk = ResidualTrunk(side, 0.1, 64)
+        model = Descriptor(trunk, side, 0.1, settings.objective)
+        critic = Critic(side, 0.1)
     features = trunk_features(trunk, pictures) if fixed else None
-    return DescriptorLearner(model, critic, features, settings, PLAN, seed)
+    return kind(model, critic, features, settings, PLAN, seed)
 
 
 def reached(module: nn.Module):
@@ -61,6 +64,107 @@ def test_the_m_step_trains_encoder_and_decoder_and_not_the_critic(pictures):
         assert any(reached(of.model.trunk)) == (not fixed)
         assert of.model.mu.grad is None
         assert of.model.sigma.grad is None
+
+
+@pytest.mark.parametrize(
+    ("term", "want"),
+    [
+        ("gaussian", {"project", "trunk"}),
+        ("reconstruction", {"project", "trunk", "decoder"}),
+        ("fooling", {"project", "trunk", "decoder"}),
+    ],
+)
+def test_each_term_of_the_m_step_trains_its_own_parts(term, want, pictures):
+    """(8) has no decoder in it; (12) and the second term of (11) pass through it to the encoder; none trains d."""
+    of = learner(pictures, fixed=False)
+    of.model.set_latent(Latent(torch.zeros(LATENT), torch.tensor(5.0)))
+    x, z, x_hat, x_alpha = batch(of, pictures)
+    still = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(z)
+    given = {
+        "gaussian": (*still[:2], z, None),
+        "reconstruction": (x, x_hat, still[2], None),
+        "fooling": (*still, x_alpha),
+    }
+    of.m_step_loss(*given[term]).backward()
+    parts = {"project": of.model.project, "trunk": of.model.trunk, "decoder": of.model.decoder, "critic": of.critic}
+    assert {name for name, part in parts.items() if any(reached(part))} == want
+
+
+def test_the_m_step_s_loss_is_equation_7():
+    """lambda_1 = lambda_2 = 1; l_d of (10) is the critic's and not in it. NumPy in float64 and pytorch-msssim."""
+    of = learner(
+        None, fixed=False, objective=Objective(rho=0.3, lambda_3=0.7), side=64
+    )  # more than the library's least
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((6, 3, 64, 64), generator=generator)
+    x_hat = 0.8 * x + 0.2 * torch.rand(x.shape, generator=generator)
+    x_alpha = torch.rand(x.shape, generator=generator)
+    z, mu = 0.2 * torch.randn((6, LATENT), generator=generator), torch.linspace(-0.1, 0.1, LATENT)
+    of.model.set_latent(Latent(mu, torch.tensor(2.5)))
+    with torch.no_grad():
+        of.critic.layers[-1].bias.fill_(0.5)  # so that the untrained critic says something
+        got = float(of.m_step_loss(x, x_hat, z, x_alpha))
+        said = of.critic(x_alpha).double().numpy()
+    l_h = 1 - np.exp(-((z - mu).double().numpy() ** 2).sum(axis=1) / 2.5**2)
+    alike = pytorch_msssim.ms_ssim(x, x_hat, data_range=1, size_average=False, win_size=3, weights=list(LOCAL.weights))
+    l_r = 0.3 * (x - x_hat).abs().double().numpy().mean(axis=(1, 2, 3)) + 0.7 * (1 - alike.double().numpy())
+    l_fg = l_r + 0.7 * said**2
+    assert got == pytest.approx((l_h + l_fg).mean(), rel=1e-4)
+    assert min(l_h.mean(), l_r.mean(), 0.7 * (said**2).mean()) > 0.02  # each counts
+
+
+@dataclass
+class Step:
+    """What the losses of one step were given, and the decoder as it was then."""
+
+    m_step: tuple[Tensor, ...]
+    decoder: nn.Module
+    critic_step: tuple[Tensor, ...] = ()
+
+
+class Noting(DescriptorLearner):
+    """Keeps its steps."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.steps = []
+
+    def m_step_loss(self, *given):
+        noted = tuple(value.detach().clone() for value in given)
+        self.steps.append(Step(noted, copy.deepcopy(self.model.decoder)))
+        return super().m_step_loss(*given)
+
+    def critic_step_loss(self, *given):
+        self.steps[-1].critic_step = tuple(value.detach().clone() for value in given)
+        return super().critic_step_loss(*given)
+
+
+def test_a_step_decodes_its_own_and_mixed_representations(pictures):
+    """(9): x^_alpha = g(alpha z_1 + (1 - alpha) z_2), z_2 another picture's; both losses get the same pictures."""
+    of = learner(pictures, kind=Noting)
+    list(of.epoch(pictures, 0))
+    assert len(of.steps) == 3
+    for step in of.steps:
+        x, x_hat, z, x_alpha = step.m_step
+        alpha = step.critic_step[3][0][:, None]
+        with torch.no_grad():
+            torch.testing.assert_close(x_hat, step.decoder(z))
+            torch.testing.assert_close(x_alpha, step.decoder(alpha * z + (1 - alpha) * torch.cat([z[-1:], z[:-1]])))
+        for ours, critics in zip((x, x_hat, x_alpha), step.critic_step, strict=False):
+            assert torch.equal(ours, critics)
+
+
+def test_alpha_is_less_than_a_half_and_zeta_anything(pictures):
+    """alpha ~ U(0, 0.5) of (9) and zeta ~ U(0, 1) of (10), drawn apart."""
+    of = learner(pictures, kind=Noting)
+    for number in range(4):
+        list(of.epoch(pictures, number))
+    alpha, zeta = torch.cat([step.critic_step[3] for step in of.steps], dim=1).double().numpy()  # (56,) each
+    for values, most in ((alpha, 0.5), (zeta, 1.0)):
+        assert 0 <= values.min() < 0.1 * most
+        assert 0.9 * most < values.max() < most
+        assert values.mean() == pytest.approx(most / 2, abs=0.15 * most)
+    assert abs(np.corrcoef(alpha, zeta)[0, 1]) < 0.3
 
 
 def test_fooling_the_critic_reaches_the_decoder_through_it(pictures):
