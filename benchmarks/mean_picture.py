@@ -18,8 +18,7 @@ from engine.types import F32, F64, U8
 from trainers.base import DEFAULT_TARGET_FPR
 from trainers.calibration.holdout import HeldOut, hold_out
 from trainers.dataset import resized
-from trainers.dataset.good import Pictures, batches, read_dataset
-from trainers.dataset.resized import Resized
+from trainers.dataset.good import Pictures, Selection, batches, read_dataset
 from trainers.evaluation.evaluate import Judge, evaluate
 from trainers.progress import on_stderr
 from trainers.ssae import Settings
@@ -31,7 +30,7 @@ _BATCH = 8
 class Difference:
     """The detector: pictures (N, side, side, 3) uint8 against the mean of the training ones."""
 
-    def __init__(self, training: Resized, settings: Settings) -> None:
+    def __init__(self, training: Selection, settings: Settings) -> None:
         side = settings.side_px
         total = np.zeros((side, side, 3))
         for images in batches(training, _BATCH, side, side):
