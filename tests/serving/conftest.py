@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
 from engine import bundle as bundles
-from engine.cascade import KINDS
+from engine.cascade import KINDS, MADE_UP
 from engine.contract import Ensemble, Executable, Input, Manifest, Member, Tail
 
 IMAGE_TAILS = {
@@ -72,10 +72,11 @@ def make_ensemble(tiny, tmp_path_factory) -> Callable[..., Path]:
             write_grey(folder / "members" / "grey", like)
             members = tuple(member(folder, name, weight) for name, weight in (("grey", 1), ("mixed", 2), ("twin", 1)))
             ramp = np.linspace(0, 3, 2000)
-            save_file({f"{kind}.{of}": ramp for kind in KINDS for of in ("first", "fused")}, folder / "frames")
+            frames = dict.fromkeys(KINDS, ramp) | {MADE_UP: np.zeros(1)}
+            save_file({f"{k}.{of}": each for k, each in frames.items() for of in ("first", "fused")}, folder / "frames")
             calibration = like.executables["fp32"].calibration
-            frames = bundles.describe(folder / "frames", folder)
-            ensemble = Ensemble(members=members, rule="mean", calibration=calibration, frames=frames)
+            described = bundles.describe(folder / "frames", folder)
+            ensemble = Ensemble(members=members, rule="mean", calibration=calibration, frames=described)
             ensemble = msgspec.structs.replace(ensemble, **changes)
             whole = msgspec.structs.replace(
                 like, name="duo", method="ensemble", executables={}, ensembles={"fp32": ensemble}

@@ -6,7 +6,7 @@ K training pictures, C channels, h w grid, P = h * w positions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,42 @@ class Fitted:
     distance_variance: float
 
 
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Calibration by folds: each block of neighbours among the training pictures is judged by the Gaussian of all
+    others. `total` is the sum over all pictures, `eps` what is added to the diagonal."""
+
+    extractor: Extractor
+    head: MapHead
+    features: Features
+    total: Accumulator
+    eps: F64
+
+    @property
+    def parts(self) -> list[npt.NDArray[np.intp]]:
+        """The rows of each block."""
+        return blocks(len(self.features), min(BLOCKS, len(self.features)))
+
+    def without(self, rows: npt.NDArray[np.intp]) -> Detector:
+        """The detector of all pictures but some: these are taken out of the sum and put back.
+
+        With fewer pictures than channels it is cheaper to start again from the others.
+        """
+        with threadpool_limits(1):
+            gaussian = self._without(rows)
+        return Detector(self.extractor, gaussian, self.head)
+
+    def _without(self, rows: npt.NDArray[np.intp]) -> Gaussian:
+        if len(self.features) <= self.total.channels:
+            return kernels.fit(np.delete(self.features.values, rows, axis=0), self.eps)
+        part = Accumulator(self.total.channels, *self.total.grid)
+        part.add(self.features.values[rows])
+        self.total.subtract(part)
+        gaussian = self.total.fit(self.eps)
+        self.total.merge(part)
+        return gaussian
+
+
 def split(pictures: Resized) -> Split:
     """Hold pictures out where there are enough of them; where there are not, calibration is by folds."""
     if len(pictures) < HELD_OUT_FROM:
@@ -96,18 +132,24 @@ def check_memory(channels: int, grid: tuple[int, int], samples: int) -> str:
 
 def fit(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progress) -> Fitted:
     """Fit equation 6 on the training pictures and set thresholds by pictures that a model has not seen."""
-    features = extractor.of(pictures.training, progress)
-    head = MapHead(extractor.grid, extractor.height, extractor.width, recipe.smoothing_sigma_px)
     with threadpool_limits(1):  # small matrices: more threads are slower, and the bits would depend on their number
-        total = _accumulate(extractor, features)
-        eps = diagonal(total, recipe.regularisation)
-        detector = Detector(extractor, total.fit(eps), head)
+        folds = folds_of(extractor, pictures.training, recipe, progress)
+        detector = Detector(extractor, folds.total.fit(folds.eps), folds.head)
         if len(pictures.held_out):
-            held_out, folds = _look(detector, extractor.of(pictures.held_out, progress)), 1
+            held_out, count = _look(detector, extractor.of(pictures.held_out, progress)), 1
         else:
-            held_out, folds = _leave_out(detector, total, eps, features, progress)
-    calibration = held_out.calibration(folds, recipe.target_fpr)
-    return Fitted(detector, calibration, held_out, distance_variance(detector, features))
+            held_out, count = _leave_out(folds, progress), len(folds.parts)
+    calibration = held_out.calibration(count, recipe.target_fpr)
+    return Fitted(detector, calibration, held_out, distance_variance(detector, folds.features))
+
+
+def folds_of(extractor: Extractor, pictures: Resized, recipe: Recipe, progress: Progress) -> Folds:
+    """Everything that the Gaussians of all pictures, and of all but some, are fitted from."""
+    features = extractor.of(pictures, progress)
+    head = MapHead(extractor.grid, extractor.height, extractor.width, recipe.smoothing_sigma_px)
+    with threadpool_limits(1):
+        total = _accumulate(extractor, features)
+        return Folds(extractor, head, features, total, diagonal(total, recipe.regularisation))
 
 
 def distance_variance(detector: Detector, features: Features) -> float:
@@ -130,34 +172,16 @@ def _look(detector: Detector, features: Features) -> HeldOut:
     return held_out
 
 
-def _leave_out(
-    detector: Detector, total: Accumulator, eps: F64, features: Features, progress: Progress
-) -> tuple[HeldOut, int]:
-    """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks."""
-    held_out = HeldOut(detector.head)
-    parts = blocks(len(features), min(BLOCKS, len(features)))
-    with progress.task("calibrate", len(features)) as task:
-        for rows in parts:
-            fold = replace(detector, gaussian=_without(rows, total, eps, features))
-            for batch in features.at(rows).batches():
-                held_out.add(in_picture(fold.distances(batch), batch))
+def _leave_out(folds: Folds, progress: Progress) -> HeldOut:
+    """Score each block of neighbours by the Gaussian of all other pictures."""
+    held_out = HeldOut(folds.head)
+    with progress.task("calibrate", len(folds.features)) as task:
+        for rows in folds.parts:
+            detector = folds.without(rows)
+            for batch in folds.features.at(rows).batches():
+                held_out.add(in_picture(detector.distances(batch), batch))
             task.advance(len(rows))
-    return held_out, len(parts)
-
-
-def _without(rows: npt.NDArray[np.intp], total: Accumulator, eps: F64, features: Features) -> Gaussian:
-    """The Gaussian of all pictures but some: these are taken out of the sum and put back.
-
-    With fewer pictures than channels it is cheaper to start again from the others.
-    """
-    if len(features) <= total.channels:
-        return kernels.fit(np.delete(features.values, rows, axis=0), eps)
-    part = Accumulator(total.channels, *total.grid)
-    part.add(features.values[rows])
-    total.subtract(part)
-    gaussian = total.fit(eps)
-    total.merge(part)
-    return gaussian
+    return held_out
 
 
 def in_picture(grids: F32, features: Features) -> F32:
