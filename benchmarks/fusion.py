@@ -1,146 +1,154 @@
 """How are members best fused, and what does the cascade cost? The rule is judged without a single test label.
 
-The criterion is that of `settings`: the AUROC between good training pictures that no member learnt from, by tails that
-other pictures shaped, and copies of them with a synthetic defect. SSAE holds a fifth out by itself; FYD, which would
-learn from all and be calibrated by folds, is trained on the other four fifths here, because a model finds a copy of a
-picture that it knows less surprising than a new one. Every trial is recorded. Two things are then shown of the default
-and of each member: the image AUROC on the test set, and false alarms over re-splits of the held-out good pictures.
+The criterion is the AUROC between good training pictures, each by models and tails that have not seen it, and copies of
+them with a synthetic defect (`trainers.dataset.synthetic`), the mean over eight kinds of defect. Every trial is
+recorded. Then of the default and of each member: the image AUROC on the test set; the same of its defective pictures
+against the held-out training pictures, because good pictures of the test set may look otherwise than those of the
+training, which a member may see though it sees no defect (`shift`); false alarms and the cascade's disagreement over
+re-splits of the good pictures (`benchmarks.resplits`); and the cascade's speed, paired with the full ensemble's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
-from pathlib import Path
 from statistics import mean
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.harness import Answer, Context, DataSet, Document, data_sets, engine
+from benchmarks.cascade_speed import cascade_speed
+from benchmarks.harness import Answer, Context, DataSet, Document, bundle_of, data_sets, engine
+from benchmarks.resplits import cross_fitted, fit_tails, fused, levels, limit_of, resplit, surprises
 from engine import bundle as bundles
+from engine.appearance import NAMES, appearance
 from engine.bundle import Bundle
-from engine.cascade import DEFAULT_BOUND, Pairs, exit_limit, outcome
-from engine.contract import MANIFEST_NAME, Tail
-from engine.fusion import fuse
+from engine.cascade import Mixture, Pairs, outcome
+from engine.contract import MANIFEST_NAME
+from engine.images import resize
 from engine.serving.select import open_local
-from engine.types import F64, U8
-from trainers.calibration.holdout import held_out_rows
-from trainers.calibration.tails import fit_tail
-from trainers.calibration.thresholds import Split, level_of, resplit_check
-from trainers.dataset.good import Pictures, blocks, check_training, read_dataset
-from trainers.dataset.synthetic import DEFECTS, with_defect
-from trainers.ensemble.joint import FOLDS
-from trainers.progress import on_stderr
+from engine.types import F64
+from trainers.calibration import record
+from trainers.dataset.good import Item, Pictures, check_training, read_dataset
+from trainers.dataset.synthetic import KINDS
+from trainers.ensemble.copies import Served, judged
+from trainers.ensemble.fuse import DEFECT_SHARE
+from trainers.ensemble.joint import join
+from trainers.ensemble.weights import weights as worth
+from trainers.progress import Progress, on_stderr
 
 QUESTION = "fusion"
 MEMBERS = ("fyd", "ssae")
 EPOCHS = 12  # of ssae: a fifth of its default, so that all sets can be run in one go on two cores
 TARGETS = (0.05, 0.01, 0.005)
-RESPLITS = 40
+_CASCADE_TARGET = 0.01
 _BOOTSTRAPS = 300
 _SYNTHETIC = 100  # pictures at most
 _RULES = ("weighted", "mean", "max")
 _DEFAULT = "weighted"
+_AGAINST = ("test", "against_held_out")
+_SIDE_PX = 128  # at which brightness is compared
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Raw scores (M, n) of the members: good held-out pictures, synthetic defects, and the test set's two halves."""
+    """Raw scores of M members, the cheapest first: held-out good pictures (M, n), copies of k of them with d kinds of
+    defect (M, k, d), and the test set's two halves (M, ...).
+
+    `shift` is, of brightness and of each member's score, the AUROC of good test pictures over the held-out ones.
+    """
 
     names: tuple[str, ...]
     good: F64
-    synthetic: F64
+    copies: F64
     test_good: F64
     test_defective: F64
+    shift: dict[str, float]
 
     def of(self, members: tuple[int, ...]) -> Scores:
         """Those of some members."""
-        chosen = list(members)
-        names = tuple(self.names[m] for m in chosen)
-        arrays = (self.good, self.synthetic, self.test_good, self.test_defective)
-        return Scores(names, *(each[chosen] for each in arrays))
+        rows = list(members)
+        return replace(
+            self,
+            names=tuple(self.names[m] for m in members),
+            good=self.good[rows],
+            copies=self.copies[rows],
+            test_good=self.test_good[rows],
+            test_defective=self.test_defective[rows],
+        )
+
+    def mixture(self, rule: str) -> Mixture:
+        """How a rule fuses the members; `weighted`: by how well each finds the synthetic defects."""
+        weights = worth(self.good, self.copies) if rule == "weighted" else (1.0,) * len(self.names)
+        return Mixture(weights, "max" if rule == "max" else "mean")
 
 
 def answer(context: Context) -> Answer:
-    """Score every data set once; everything else is arithmetic on the scores."""
-    found = {data.name: _scores(context, data) for data in data_sets(context)}
-    names = next(iter(found.values())).names
-    groups = [group for size in range(1, len(names) + 1) for group in combinations(range(len(names)), size)]
+    """Score every data set once; most else is arithmetic on the scores."""
+    sets = data_sets(context)
+    found = {data.name: _scores(context, data) for data in sets}
+    groups = [group for size in range(1, len(MEMBERS) + 1) for group in combinations(range(len(MEMBERS)), size)]
     trials = [trial for group in groups for trial in _trials({k: v.of(group) for k, v in found.items()})]
     document: Document = {
-        "members": names,
+        "members": MEMBERS,
         "epochs": EPOCHS,
-        "defects": DEFECTS,
+        "defects": KINDS,
         "default": _DEFAULT,
         "trials": sorted(trials, key=lambda trial: -trial["mean"]),
-        "data": [_row(name, scores) for name, scores in found.items()],
+        "data": [_row(context, data, found[data.name]) for data in sets],
     }
     return Answer(QUESTION, document)
 
 
+def _members(context: Context, data: DataSet) -> list[Bundle]:
+    """As `engine train` makes them, or left in `work` by an earlier run."""
+    ssae = context.work / "bundles" / f"{data.name}-ssae"
+    if not (ssae / MANIFEST_NAME).is_file():
+        options = ("--method", "ssae", "--epochs", EPOCHS, "--threads", context.threads)
+        engine("train", data.path, "--out", ssae, *options)
+    return [bundles.read(bundle_of(context, data)), bundles.read(ssae)]
+
+
 def _scores(context: Context, data: DataSet) -> Scores:
-    """Of the members that `engine train` makes, or left in `work` by an earlier run."""
     progress = on_stderr()
-    dataset = read_dataset(data.path)
-    pictures = check_training(dataset).pictures
-    rows = held_out_rows(len(pictures))
-    members = [
-        _member(context, f"{data.name}-fyd", _without(context, data, pictures, rows), "--method", "fyd"),
-        _member(context, f"{data.name}-ssae", data.path, "--method", "ssae", "--epochs", EPOCHS),
-    ]
+    training = check_training(read_dataset(data.path))
+    members = _members(context, data)
+    joint = join(MEMBERS, [record.read(member, "fp32") for member in members])
+    place = {content: row for row, content in enumerate(training.contents)}
+    rows = np.sort([place[content] for content in joint.contents])
     chosen = rows[np.linspace(0, len(rows) - 1, min(_SYNTHETIC, len(rows))).round().astype(int)]
-    halves = {bad: [item for item in dataset.test if (item.defect is not None) is bad] for bad in (False, True)}
+    halves = _halves(data)
     with ExitStack() as stack:
-        predictors = [open_local(member, "onnx", "fp32", context.threads) for member in members]
-        for predictor in predictors:
+        served = []
+        for member in members:
+            predictor = open_local(member, "onnx", "fp32", context.threads)
             stack.callback(predictor.close)
-
-        def judge(what: str, images: Iterator[U8], n: int) -> F64:
-            scores = np.zeros((len(members), n))
-            with progress.task(f"{data.name}: {what}", n) as task:
-                for i, image in enumerate(images):
-                    for m, (member, predictor) in enumerate(zip(members, predictors, strict=True)):
-                        scores[m, i] = predictor.predict(member.sheet.fit(image)[None]).scores[0]
-                    task.advance()
-            return scores
-
-        return Scores(
-            MEMBERS,
-            judge("held out", iter(pictures.subset(rows)), len(rows)),
-            judge("synthetic", _defective(pictures.subset(chosen)), len(chosen) * len(DEFECTS)),
-            judge("good", iter(Pictures(halves[False])), len(halves[False])),
-            judge("defective", iter(Pictures(halves[True])), len(halves[True])),
-        )
+            served.append(Served(member, "fp32", predictor.predict))
+        copies = judged(served, training, [int(row) for row in chosen], context.threads, progress)
+        good, defective = (_judge(served, halves[bad], progress) for bad in (False, True))
+    shift = {"brightness": _auroc(_brightness(training.pictures.subset(rows)), _brightness(Pictures(halves[False])))}
+    shift |= {name: _auroc(*pair) for name, *pair in zip(MEMBERS, joint.scores, good, strict=True)}
+    return Scores(MEMBERS, joint.scores, copies, good, defective, shift)
 
 
-def _member(context: Context, name: str, data: Path, *options: object) -> Bundle:
-    """The bundle of that name in `work`, trained now where there is none."""
-    path = context.work / "bundles" / name
-    if not (path / MANIFEST_NAME).is_file():
-        engine("train", data, "--out", path, "--threads", context.threads, *options)
-    return bundles.read(path)
+def _judge(members: list[Served], items: list[Item], progress: Progress) -> F64:
+    """(M, n) raw scores of pictures."""
+    pictures = Pictures(items)
+    scores = np.zeros((len(members), len(items)))
+    with progress.task("test pictures", len(items)) as task:
+        for i in range(len(items)):
+            image = pictures[i]
+            for m, member in enumerate(members):
+                scores[m, i] = member.predict(member.bundle.sheet.fit(image)[None]).scores[0]
+            task.advance()
+    return scores
 
 
-def _without(context: Context, data: DataSet, pictures: Pictures, rows: npt.NDArray[np.intp]) -> Path:
-    """A folder of links to the training pictures but some."""
-    folder = context.folder(f"{data.name}-four-fifths")
-    for row in np.setdiff1d(np.arange(len(pictures)), rows):
-        link = folder / f"{row:05d}{pictures.items[row].path.suffix}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(pictures.items[row].path.resolve())
-    return folder
-
-
-def _defective(pictures: Pictures) -> Iterator[U8]:
-    generator = torch.Generator().manual_seed(0)
-    for i in range(len(pictures)):
-        for kind in DEFECTS:
-            yield with_defect(pictures[i][None], kind, generator)[0]
+def _brightness(pictures: Pictures) -> F64:
+    images = (resize(pictures[i], _SIDE_PX, _SIDE_PX) for i in range(len(pictures)))
+    return np.array([appearance(image)[NAMES.index("brightness")] for image in images])
 
 
 def _trials(found: dict[str, Scores]) -> Iterator[Document]:
@@ -165,9 +173,9 @@ Judged = tuple[F64, F64]  # fused scores of good pictures and of synthetic defec
 
 
 def _judged(scores: Scores, rule: str) -> Judged:
-    weights = _weights(scores, rule)
-    tails = [fit_tail(each) for each in scores.good]
-    return held_out(scores.good, weights, rule), combined(tails, scores.synthetic, weights, rule)
+    mixture = scores.mixture(rule)
+    copies = scores.copies.reshape(len(scores.names), -1)
+    return cross_fitted(scores.good, mixture).fused, fused(fit_tails(scores.good), copies, mixture)
 
 
 def _difference(one: dict[str, Judged], other: dict[str, Judged]) -> tuple[float, float]:
@@ -185,78 +193,83 @@ def _difference(one: dict[str, Judged], other: dict[str, Judged]) -> tuple[float
     return round(float(low), 4), round(float(high), 4)
 
 
-def _weights(scores: Scores, rule: str) -> tuple[float, ...]:
-    """`weighted`: by how far each member's own AUROC on the synthetic defects is above chance; others: equal."""
-    if rule != "weighted":
-        return (1.0,) * len(scores.names)
-    alone = [_auroc(good, bad) for good, bad in zip(scores.good, scores.synthetic, strict=True)]
-    return tuple(max(value - 0.5, 0.01) for value in alone)
-
-
-def combined(tails: list[Tail], raw: F64, weights: tuple[float, ...], rule: str) -> F64:
-    """(M, n) raw scores -> (n,) fused ones."""
-    surprises = [tail.of(each) for tail, each in zip(tails, raw, strict=True)]
-    return fuse(surprises, weights, "max" if rule == "max" else "mean")
-
-
-def held_out(good: F64, weights: tuple[float, ...], rule: str) -> F64:
-    """(n,) fused scores of good pictures, each by the tails of the other blocks."""
-    parts = blocks(good.shape[1], FOLDS)
-    rest = [np.setdiff1d(np.arange(good.shape[1]), part) for part in parts]
-    tails = [[fit_tail(each[others]) for each in good] for others in rest]
-    return np.concatenate([combined(by, good[:, part], weights, rule) for by, part in zip(tails, parts, strict=True)])
-
-
-def _row(name: str, scores: Scores) -> Document:
-    """The default on the test set beside its members, its false alarms, and the cascade."""
-    weights = _weights(scores, _DEFAULT)
-    tails = [fit_tail(each) for each in scores.good]
-    members = dict(zip(scores.names, map(_auroc, scores.test_good, scores.test_defective), strict=True))
+def _row(context: Context, data: DataSet, scores: Scores) -> Document:
+    """The default beside its members on the test set, its false alarms and the cascade, the first member first."""
+    rules = {rule: _fused_pairs(scores, rule) for rule in _RULES}
+    cascade = _cascade(scores)
+    everything = np.concatenate([scores.good, scores.test_good], axis=1)
+    found = resplit(everything, scores.mixture(_DEFAULT), TARGETS, _CASCADE_TARGET)
     return {
-        "name": name,
+        "name": data.name,
         "n_joint": scores.good.shape[1],
-        "members": {member: round(value, 4) for member, value in members.items()},
-        "fused": {rule: round(_on_test(scores, tails, rule), 4) for rule in _RULES},
-        "false_alarms": [_false_alarms(scores.good, weights, target) for target in TARGETS],
-        "cascade": _cascade(scores, tails, weights),
+        "weights": dict(zip(scores.names, scores.mixture(_DEFAULT).weights, strict=True)),
+        "members": _on_test(dict(zip(scores.names, _by_member(scores), strict=True))),
+        "fused": _on_test(rules),
+        "shift": {what: round(value, 4) for what, value in scores.shift.items()},
+        "resplits": asdict(found),
+        "cascade": cascade | _served(context, data, cascade),
     }
 
 
-def _on_test(scores: Scores, tails: list[Tail], rule: str) -> float:
-    """Image AUROC on the test set: shown for every rule, decides nothing."""
-    weights = _weights(scores, rule)
-    good, bad = (combined(tails, raw, weights, rule) for raw in (scores.test_good, scores.test_defective))
-    return _auroc(good, bad)
+Halves = tuple[F64, F64, F64]  # scores of held-out pictures, and of the test set's good and defective ones
 
 
-def _false_alarms(good: F64, weights: tuple[float, ...], target: float) -> Document:
-    """Re-splits of the held-out pictures: four fifths fit tails and set the threshold, the others are judged."""
-    n = good.shape[1]
-    splits = []
-    for seed in range(RESPLITS):
-        order = np.random.default_rng(seed).permutation(n)
-        fitting, judged = order[: 4 * n // 5], order[4 * n // 5 :]
-        level, _ = level_of(held_out(good[:, fitting], weights, _DEFAULT), target, FOLDS)
-        tails = [fit_tail(each[fitting]) for each in good]
-        alarms = combined(tails, good[:, judged], weights, _DEFAULT) > level
-        splits.append(Split(len(fitting), len(judged), int(alarms.sum())))
-    check = resplit_check(splits, target)
-    return {"target": target, "rate": check.rate, "interval": check.interval, "n": check.n_test, "held": check.passed}
+def _by_member(scores: Scores) -> list[Halves]:
+    return list(zip(scores.good, scores.test_good, scores.test_defective, strict=True))
 
 
-def _cascade(scores: Scores, tails: list[Tail], weights: tuple[float, ...]) -> Document:
-    """At the default bound, the first member first: who exits, and who would have been judged otherwise."""
-    fused = held_out(scores.good, weights, _DEFAULT)
-    first = held_out(scores.good[:1], (1.0,), _DEFAULT)
-    level, _ = level_of(fused, 0.01, FOLDS)
-    limit = exit_limit(Pairs(first, fused), level, DEFAULT_BOUND)
-    kinds = {"test_good": scores.test_good, "synthetic": scores.synthetic, "test_defective": scores.test_defective}
+def _fused_pairs(scores: Scores, rule: str) -> Halves:
+    mixture, tails = scores.mixture(rule), fit_tails(scores.good)
+    good, bad = (fused(tails, raw, mixture) for raw in (scores.test_good, scores.test_defective))
+    return cross_fitted(scores.good, mixture).fused, good, bad
+
+
+def _on_test(found: dict[str, Halves]) -> Document:
+    """Image AUROC of the test set, and of its defective pictures against held-out ones: decides nothing."""
+    return {
+        name: {"test": round(_auroc(good, bad), 4), "against_held_out": round(_auroc(held_out, bad), 4)}
+        for name, (held_out, good, bad) in found.items()
+    }
+
+
+def _cascade(scores: Scores) -> Document:
+    """At the default bound: who exits, and who would have been judged otherwise."""
+    mixture, tails = scores.mixture(_DEFAULT), fit_tails(scores.good)
+    (level,) = levels(scores.good, mixture, (_CASCADE_TARGET,))
+    limit = limit_of(scores.good, mixture, level)
+    copies = scores.copies.reshape(len(scores.names), -1)
+    kinds = {"test_good": scores.test_good, "synthetic": copies, "test_defective": scores.test_defective}
     found = {
-        kind: outcome(Pairs(tails[0].of(raw[0]), combined(tails, raw, weights, _DEFAULT)), limit, level)
+        kind: outcome(Pairs(surprises(tails, raw)[0], fused(tails, raw, mixture)), limit, level)
         for kind, raw in kinds.items()
     }
-    shares = {kind: {"n": o.n, "exits": o.exits, "disagreement": o.disagreement} for kind, o in found.items()}
+    shares = {kind: asdict(each) for kind, each in found.items()}
     return {"how": limit.how, "frames": limit.n, "bound": limit.bound, **shares}
+
+
+def _served(context: Context, data: DataSet, cascade: Document) -> Document:
+    """The members fused by `engine fuse`: what the cascade costs on the test set's frames, and its speed."""
+    path = context.work / "bundles" / f"{data.name}-fused"
+    members = [member.path for member in _members(context, data)]
+    engine("fuse", *members, "--data", data.path, "--out", path, "--threads", context.threads)
+    bundle = bundles.read(path)
+    halves = _halves(data)
+    costs = {member.name: member.cost_ms for member in bundle.ensemble("fp32").members}
+    shares = (1 - DEFECT_SHARE, "test_good"), (DEFECT_SHARE, "test_defective")
+    escalated = sum(share * (1 - cascade[kind]["exits"]) for share, kind in shares)
+    first = min(costs.values())
+    return {
+        "cost_ms": costs,
+        "mean_cost": 1 + escalated * (sum(costs.values()) - first) / first,
+        "reported": {key: value for key, value in bundle.manifest.report.items() if key.endswith("cost")},
+        "speed": cascade_speed(bundle, halves[False], halves[True], context.threads),
+    }
+
+
+def _halves(data: DataSet) -> dict[bool, list[Item]]:
+    """The test set's good pictures (False) and its defective ones."""
+    test = read_dataset(data.path).test
+    return {bad: [item for item in test if (item.defect is not None) is bad] for bad in (False, True)}
 
 
 def _auroc(good: F64, bad: F64) -> float:
@@ -265,7 +278,7 @@ def _auroc(good: F64, bad: F64) -> float:
 
 
 def table(document: Document) -> str:
-    """Markdown: the trials by the criterion, then the default on the test sets."""
+    """Markdown: the trials by the criterion, then the default on the test sets, its false alarms and its cascade."""
     names = list(document["trials"][0]["AUROC"])
     lines = [f"| members | rule | mean | against the default | {' | '.join(names)} |", "|---" * (4 + len(names)) + "|"]
     for trial in document["trials"]:
@@ -274,26 +287,54 @@ def table(document: Document) -> str:
         against = "" if low is None else f"{low:+.3f} to {high:+.3f}"
         rule = f"{trial['rule']}{' (default)' if trial['rule'] == document['default'] else ''}"
         lines.append(f"| {' + '.join(trial['members'])} | {rule} | {trial['mean']:.4f} | {against} | {values} |")
-    heads = ("data", *document["members"], *_RULES, f"false alarms at {_targets(document)}", "held out")
-    lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in document["data"]:
-        alone = " | ".join(f"{row['members'][name]:.3f}" for name in document["members"])
-        rates = ", ".join(f"{100 * f['rate']:.1f} %{'' if f['held'] else ' (!)'}" for f in row["false_alarms"])
-        fused = " | ".join(f"{row['fused'][rule]:.3f}" for rule in _RULES)
-        lines.append(f"| {row['name']} | {alone} | {fused} | {rates} | {row['n_joint']} |")
-    lines += ["", *_cascade_table(document)]
+    for part in (_accuracy_table, _false_alarms_table, _cascade_table):
+        lines += ["", *part(document)]
     return "\n".join(lines)
 
 
+def _accuracy_table(document: Document) -> Iterator[str]:
+    heads = [*document["members"], *_RULES]
+    shifts = ["brightness", *document["members"]]
+    yield f"| data | {' | '.join(heads)} | good test over held-out pictures: {', '.join(shifts)} |"
+    yield "|---" * (2 + len(heads)) + "|"
+    for row in document["data"]:
+        each = row["members"] | row["fused"]
+        shift = ", ".join(f"{row['shift'][what]:.2f}" for what in shifts)
+        values = " | ".join(f"{each[head]['test']:.3f} ({each[head]['against_held_out']:.3f})" for head in heads)
+        yield f"| {row['name']} | {values} | {shift} |"
+    means = [[mean((r["members"] | r["fused"])[h][k] for r in document["data"]) for h in heads] for k in _AGAINST]
+    yield f"| mean | {' | '.join(f'{a:.3f} ({b:.3f})' for a, b in zip(*means, strict=True))} | |"
+
+
+def _false_alarms_table(document: Document) -> Iterator[str]:
+    targets = document["data"][0]["resplits"]["targets"]
+    heads = [f"false alarms at {100 * target:g} %" for target in targets]
+    yield f"| data | good pictures | judged | {' | '.join(heads)} | cascade: exit | disagree |"
+    yield "|---" * (5 + len(heads)) + "|"
+    for row in document["data"]:
+        found = row["resplits"]
+        rates = " | ".join(map(_rate, found["rates"], found["intervals"]))
+        shares = f"{100 * found['exits']:.0f} % | {100 * found['disagreement']:.2f} %"
+        yield f"| {row['name']} | {found['n']} | {found['judged']} | {rates} | {shares} |"
+
+
+def _rate(rate: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    outside = "" if low <= rate <= high else " (!)"
+    return f"{100 * rate:.1f} %{outside} in {100 * low:.1f} to {100 * high:.1f} %"
+
+
 def _cascade_table(document: Document) -> Iterator[str]:
-    yield "| cascade at 0.2 % | rests on | good that exit | disagree | synthetic | disagree | defective | disagree |"
-    yield "|---" * 8 + "|"
+    yield "| cascade | rests on | exit: good | synthetic | defective | lost | mean cost | full | times as fast |"
+    yield "|---" * 9 + "|"
     for row in document["data"]:
         found = row["cascade"]
         kinds = [found[kind] for kind in ("test_good", "synthetic", "test_defective")]
-        shares = " | ".join(f"{100 * k['exits']:.0f} % of {k['n']} | {100 * k['disagreement']:.1f} %" for k in kinds)
-        yield f"| {row['name']} | {found['frames']}, {found['how']} | {shares} |"
-
-
-def _targets(document: Document) -> str:
-    return ", ".join(f"{100 * each['target']:g} %" for each in document["data"][0]["false_alarms"])
+        shares = " | ".join(f"{100 * kind['exits']:.0f} % of {kind['n']}" for kind in kinds)
+        lost = round(found["test_defective"]["disagreement"] * found["test_defective"]["n"])
+        full = sum(found["cost_ms"].values()) / min(found["cost_ms"].values())
+        speed = found["speed"]["speedup"]
+        yield (
+            f"| {row['name']} | {found['frames']}, {found['how']} | {shares} | {lost} | {found['mean_cost']:.2f} "
+            f"| {full:.2f} | {speed:.1f} |"
+        )

@@ -28,18 +28,20 @@ from trainers import backbones
 from trainers.calibration.holdout import Split, hold_out
 from trainers.dataset import resized
 from trainers.dataset.good import Pictures, read_dataset
-from trainers.dataset.synthetic import DEFECTS, with_defect
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
 from trainers.network import gaussian
 from trainers.network.export import export_onnx
 from trainers.network.features import BATCH, Extractor
 from trainers.progress import Progress, on_stderr
+from trainers.ssae.corrupt import Corruption, Kind
 
 QUESTION = "settings"
+DEFECTS: tuple[Kind, ...] = ("elastic", "swap")
 POOLING = (1, 3, 5)
 REGULARISATION = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SMOOTHING_PX = (2.0, 3.0, 4.0, 6.0)
+_SIDES = (0.08, 0.25)  # of a defect's patch, as shares of the picture's
 _SHOWN = 12
 
 
@@ -77,7 +79,10 @@ def _trials(context: Context, data: DataSet) -> Iterator[tuple[Key, float]]:
 def _defective(good: U8) -> U8:
     """Good pictures (n, H, W, 3) with a synthetic defect each, one kind after the other."""
     generator = torch.Generator().manual_seed(0)
-    return np.concatenate([with_defect(good, kind, generator) for kind in DEFECTS])
+    pictures = torch.from_numpy(good).permute(0, 3, 1, 2).float() / 255  # (n, 3, H, W)
+    made = [Corruption(kind, patches=1, sides=_SIDES)(pictures, generator).corrupted for kind in DEFECTS]
+    defective: U8 = (255 * torch.cat(made)).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return defective
 
 
 def _extractor(settings: Settings, threads: int) -> Extractor:

@@ -7,11 +7,13 @@ one that bounds the rate of that among good frames exchangeable with those it re
 - `conformal`, where (n + 1) * bound is at least 1: the number of disagreements d of those n must keep
   (d + 1) / (n + 1) <= bound. The rate then holds in the mean (conformal risk control, Angelopoulos et al. 2022: the
   loss grows with the limit). It is a guarantee as far as the frames were scored by models that had not seen them.
-- `tail-fit`, with fewer frames: the share that exits, times the chance that a fused score among them reaches the level
-  by the predictive exponential tail of `trainers.calibration.thresholds`. An estimate.
+- `tail-fit`, with fewer frames: the same count on many made-up ones, whose members' surprises are exponential with mean
+  1, as their tails were fitted, and go together as those of the held-out frames do (`trainers.ensemble.copula`). An
+  estimate.
 
 Only good verdicts exit: what is rejected is rare, and its map should show what all members see. Good frames say nothing
-about defects: those that would slip through are counted on synthetic and, where there are any, labelled ones.
+about defects: those that would slip through are counted on synthetic and, where there are any, labelled ones. A frame
+that the others need only find a little odd to change its verdict never exits, whatever the bound (`Mixture.settled`).
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from engine.contract import Rule
 from engine.errors import BundleError
 from engine.types import F64
 
 DEFAULT_BOUND = 0.002
 KINDS = ("good", "synthetic", "labelled")
-_TAIL_FRAMES = 15  # one excess per so many frames, as in trainers.calibration.thresholds
-_MIN_EXITS = 20  # fewer say nothing about a tail
+MADE_UP = "made_up"
+_ODD = 0.99
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,23 @@ class Pairs:
 
     first: F64
     fused: F64
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """How members are fused, the first one first; weights count in a mean only."""
+
+    weights: tuple[float, ...]
+    rule: Rule
+
+    def settled(self, made_up: Pairs, level: float) -> float:
+        """The first surprise up to which a frame stays good though the others together find it odder than 99 of 100
+        made-up good ones; by the maximum any below the level."""
+        if self.rule == "max":
+            return level
+        first, total = self.weights[0], sum(self.weights)
+        others = (total * made_up.fused - first * made_up.first) / (total - first)
+        return float(total * level - (total - first) * np.quantile(others, _ODD)) / first
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +82,20 @@ class Outcome:
     disagreement: float
 
 
-def exit_limit(good: Pairs, level: float, bound: float) -> Limit:
+def exit_limit(good: Pairs, made_up: Pairs, mixture: Mixture, level: float, bound: float) -> Limit:
     """The limit for a fused `level` from which a frame is not good, and a bound on the disagreement."""
     n = len(good.first)
-    allowed = math.floor((n + 1) * bound + 1e-9)
-    if allowed >= 1:
-        wrong = np.sort(good.first[good.fused >= level])
-        highest = np.inf if len(wrong) < allowed else np.nextafter(wrong[allowed - 1], -np.inf)
+    counted = (n + 1) * bound >= 1 - _ROUNDING
+    pairs = good if counted else made_up
+    wrong = np.sort(pairs.first[pairs.fused >= level])
+    allowed = math.floor((len(pairs.first) + 1) * bound + _ROUNDING)
+    if allowed < 1:
+        highest = -np.inf
     else:
-        highest = _by_tail(good, level, bound)
-    return Limit(min(float(highest), _below(level)), bound, "conformal" if allowed >= 1 else "tail-fit", n)
+        highest = np.inf if len(wrong) < allowed else float(np.nextafter(wrong[allowed - 1], -np.inf))
+    return Limit(
+        min(highest, mixture.settled(made_up, level), _below(level)), bound, "conformal" if counted else "tail-fit", n
+    )
 
 
 def outcome(pairs: Pairs, limit: Limit, level: float) -> Outcome:
@@ -81,35 +106,13 @@ def outcome(pairs: Pairs, limit: Limit, level: float) -> Outcome:
     return Outcome(len(exits), float(exits.mean()), float((exits & (pairs.fused >= level)).mean()))
 
 
-def exceedance(scores: F64, level: float) -> float:
-    """The chance that one more score reaches `level`: the inverse of `trainers.calibration.thresholds.tail_level`."""
-    ordered = np.sort(scores)
-    n = len(ordered)
-    k = max(3, n // _TAIL_FRAMES)
-    u = ordered[n - k - 1]
-    if level <= u:
-        return float((np.count_nonzero(ordered >= level) + 1) / (n + 1))
-    total = float((ordered[n - k :] - u).sum())
-    return (k + 1) / (n + 1) * (1 + float(level - u) / max(total, 1e-12)) ** -k
-
-
 def read(path: Path) -> dict[str, Pairs]:
-    """The frames of a bundle by their kind, see KINDS; raises BundleError where the file is no such file."""
+    """The frames of a bundle by their kind, KINDS and MADE_UP; raises BundleError where the file is no such file."""
     try:
         found = load_file(path)
-        return {kind: Pairs(found[f"{kind}.first"], found[f"{kind}.fused"]) for kind in KINDS}
+        return {kind: Pairs(found[f"{kind}.first"], found[f"{kind}.fused"]) for kind in (*KINDS, MADE_UP)}
     except (SafetensorError, KeyError) as error:
         raise BundleError(f"{path}: not the frames of a cascade ({error}); fuse the ensemble again") from error
-
-
-def _by_tail(good: Pairs, level: float, bound: float) -> float:
-    order = np.argsort(good.first)
-    first, fused = good.first[order], good.fused[order]
-    n = len(first)
-    for exits in range(n, _MIN_EXITS - 1, -1):
-        if exits / n * exceedance(fused[:exits], level) <= bound:
-            return float(first[exits - 1])
-    return -np.inf
 
 
 def _below(level: float) -> float:

@@ -5,9 +5,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from engine import cascade
-from engine.cascade import Pairs, exceedance, exit_limit, outcome
+from engine.cascade import Mixture, Pairs, exit_limit, outcome
 from engine.errors import BundleError
-from trainers.calibration.thresholds import tail_level
 
 
 def frames(n, seed, correlation=0.5):
@@ -25,7 +24,7 @@ LEVEL = float(np.quantile(frames(200_000, 0).fused, 0.99))
 @pytest.mark.parametrize(("n", "bound"), [(600, 0.002), (1500, 0.002), (1500, 0.005), (400, 0.01)])
 def test_the_bound_is_kept_on_the_mean_over_exchangeable_frames(n, bound):
     new = frames(200_000, 1)
-    limits = [exit_limit(frames(n, seed), LEVEL, bound) for seed in range(2, 202)]
+    limits = [exit_limit(frames(n, seed), NONE, FIRST, LEVEL, bound) for seed in range(2, 202)]
     assert {limit.how for limit in limits} == {"conformal"}
     found = [outcome(new, limit, LEVEL) for limit in limits]
     rates = np.array([each.disagreement for each in found])
@@ -33,48 +32,65 @@ def test_the_bound_is_kept_on_the_mean_over_exchangeable_frames(n, bound):
     assert np.mean([each.exits for each in found]) > 0.5  # and it saves something
 
 
-@pytest.mark.parametrize("n", [64, 320])
-def test_an_estimate_from_few_frames_is_near_the_bound(n):
-    new = frames(200_000, 1)
-    limits = [exit_limit(frames(n, seed), LEVEL, 0.002) for seed in range(2, 102)]
-    assert {limit.how for limit in limits} == {"tail-fit"}
-    rates = [outcome(new, limit, LEVEL).disagreement for limit in limits]
-    assert np.mean(rates) <= 1.5 * 0.002
+def surprises(n, seed):
+    """Of two independent members; and their mean."""
+    members = np.random.default_rng(seed).exponential(size=(2, n))
+    return Pairs(members[0], members.mean(axis=0))
+
+
+NONE = Pairs(np.zeros(1), np.zeros(1))  # made-up frames on which the others say nothing
+FIRST = Mixture((1.0, 1.0), "mean")
+
+
+def test_a_limit_from_few_frames_is_counted_on_made_up_ones():
+    """By numerical integration of P(first <= limit, mean >= level) for independent exponentials."""
+    level = 3.5
+    limit = exit_limit(frames(64, 0), surprises(400_000, 0), FIRST, level, 0.002)
+    assert (limit.how, limit.n) == ("tail-fit", 64)
+    s = np.linspace(0, limit.surprise, 100_001)
+    assert np.trapezoid(np.exp(-s) * np.exp(-(2 * level - s)), s) == pytest.approx(0.002, rel=0.1)
 
 
 def test_conformal_limit_by_hand():
     """Of 999 frames at a bound of 0.3 % two may disagree: the limit is just below the third that would."""
     first = np.arange(999) / 100
     fused = np.where(np.isin(np.arange(999), [100, 300, 500, 700]), 9.0, 0.5)
-    limit = exit_limit(Pairs(first, fused), 8.0, 0.003)
+    limit = exit_limit(Pairs(first, fused), NONE, FIRST, 8.0, 0.003)
     assert limit.surprise == np.nextafter(5.0, 0)
     assert outcome(Pairs(first, fused), limit, 8.0) == cascade.Outcome(999, 500 / 999, 2 / 999)
 
 
 def test_what_exits_scores_as_good():
     good = Pairs(np.linspace(0, 10, 1000), np.full(1000, 0.1))
-    limit = exit_limit(good, 3.0, 0.01)
+    limit = exit_limit(good, NONE, FIRST, 3.0, 0.01)
     assert 2.99 < limit.surprise < 3.0
 
 
-def test_too_few_frames_let_nothing_exit():
-    few = Pairs(np.linspace(0, 1, 15), np.linspace(0, 1, 15))
-    assert exit_limit(few, 5.0, 0.002).surprise == -np.inf
-    assert outcome(few, exit_limit(few, 5.0, 0.002), 5.0).exits == 0
+def test_a_frame_that_one_odd_opinion_would_change_does_not_exit():
+    """At the limit, what the others say of one good frame in a hundred makes the fused score just the level."""
+    mixture = Mixture((1.5, 0.3, 0.2), "mean")
+    members = np.random.default_rng(0).exponential(size=(3, 1000))
+    made_up = Pairs(members[0], np.average(members, axis=0, weights=mixture.weights))
+    good = Pairs(np.linspace(0, 10, 1000), np.full(1000, 0.1))
+    limit = exit_limit(good, made_up, mixture, 3.0, 0.01).surprise
+    others = np.quantile(np.average(members[1:], axis=0, weights=mixture.weights[1:]), 0.99)
+    assert np.average([limit, others], weights=[1.5, 0.5]) == pytest.approx(3.0)
+    assert exit_limit(good, made_up, Mixture((1.5, 0.3), "max"), 4.0, 0.01).surprise == np.nextafter(4.0, 0)
 
 
-def test_exceedance_is_the_inverse_of_the_calibration_s_tail():
-    scores = np.random.default_rng(0).gamma(4, size=120)
-    for rate in (0.02, 0.005, 0.001):
-        assert exceedance(scores, tail_level(np.sort(scores), rate)) == pytest.approx(rate)
-    assert exceedance(scores, float(np.median(scores))) == pytest.approx(0.5, abs=0.02)
+def test_a_bound_that_nothing_can_show_lets_nothing_exit():
+    few = frames(15, 0)
+    assert exit_limit(few, surprises(1000, 0), FIRST, 5.0, 1e-9).surprise == -np.inf
+    assert outcome(few, exit_limit(few, surprises(1000, 0), FIRST, 5.0, 1e-9), 5.0).exits == 0
 
 
 def test_a_file_of_frames_is_read_and_another_refused(tmp_path):
-    arrays = {f"{kind}.{name}": np.arange(3.0) for kind in cascade.KINDS for name in ("first", "fused")}
+    arrays = {
+        f"{kind}.{name}": np.arange(3.0) for kind in (*cascade.KINDS, cascade.MADE_UP) for name in ("first", "fused")
+    }
     save_file(arrays, tmp_path / "frames")
     assert cascade.read(tmp_path / "frames")["labelled"].fused.tolist() == [0, 1, 2]
     save_file({"other": np.zeros(1)}, tmp_path / "other")
     with pytest.raises(BundleError, match="not the frames of a cascade"):
         cascade.read(tmp_path / "other")
-    assert outcome(Pairs(np.zeros(0), np.zeros(0)), exit_limit(frames(64, 0), 1.0, 0.1), 1.0).n == 0
+    assert outcome(Pairs(np.zeros(0), np.zeros(0)), exit_limit(frames(64, 0), NONE, FIRST, 1.0, 0.1), 1.0).n == 0

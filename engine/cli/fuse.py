@@ -47,6 +47,7 @@ def fuse(
         review_fpr=review_fpr,
         rule=rule,
         weights=tuple(weight) if weight else None,
+        threads=threads,
     )
     report(fusing.fuse(options, opener(threads), progress.on_stderr()), data, json)
 

@@ -150,7 +150,9 @@ def open_cascade(bundle: Bundle, predictor: Predictor, runtime: Runtime, calibra
         return None
     spec = bundle.ensemble(choose_precision(runtime))
     bound = DEFAULT_BOUND if runtime.cascade == "auto" else runtime.cascade
-    limit = exit_limit(cascade.read(bundle.file(spec.frames))["good"], calibration.not_good_from, bound)
+    frames = cascade.read(bundle.file(spec.frames))
+    mixture = cascade.Mixture(tuple(member.weight for member in spec.members), spec.rule)
+    limit = exit_limit(frames["good"], frames[cascade.MADE_UP], mixture, calibration.not_good_from, bound)
     return Cascade(predictor, limit) if np.isfinite(limit.surprise) else None
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
 from engine import bundle as bundles
-from engine.cascade import KINDS
+from engine.cascade import KINDS, MADE_UP
 from engine.contract import Ensemble, Executable, File, Input, Manifest, Member, Tail
 from trainers.ensemble import common
 
@@ -77,10 +77,11 @@ def make_ensemble(tiny, tmp_path_factory) -> Callable[..., Path]:
             networks = common.write(folder, own, "fp32")
             members = tuple(member(folder, name, networks.get(name)) for name in order)
             ramp = np.linspace(0, 3, 2000)
-            save_file({f"{kind}.{of}": ramp for kind in KINDS for of in ("first", "fused")}, folder / "frames")
+            frames = dict.fromkeys(KINDS, ramp) | {MADE_UP: np.zeros(1)}
+            save_file({f"{k}.{of}": each for k, each in frames.items() for of in ("first", "fused")}, folder / "frames")
             calibration = like.executables["fp32"].calibration
-            frames = bundles.describe(folder / "frames", folder)
-            ensemble = Ensemble(members=members, rule="mean", calibration=calibration, frames=frames)
+            described = bundles.describe(folder / "frames", folder)
+            ensemble = Ensemble(members=members, rule="mean", calibration=calibration, frames=described)
             ensemble = msgspec.structs.replace(ensemble, **changes)
             whole = msgspec.structs.replace(
                 like, name="duo", method="ensemble", executables={}, ensembles={"fp32": ensemble}

@@ -29,7 +29,7 @@ of pooled pixels was worse: a few odd pictures with large areas decided it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,9 @@ _MASK_FACTOR, _MASK_RATE = 5, 0.05
 _COVERAGE = 0.95
 _FEW_EXPECTED = 3.0  # below so many expected false alarms the tail is fitted
 _TAIL_PICTURES = 15  # one excess per so many pictures
+
+
+FindLevel = Callable[[F64, float, int], tuple[float, Estimate]]  # see `level_of`
 
 
 class PixelScores:
@@ -96,17 +99,20 @@ class ResplitCheck:
         return self.interval[0] <= self.rate <= self.interval[1]
 
 
-def calibrate(image_scores: F64, pixels: PixelScores, *, folds: int, target_fpr: float) -> Calibration:
+def calibrate(
+    image_scores: F64, pixels: PixelScores, *, folds: int, target_fpr: float, find: FindLevel | None = None
+) -> Calibration:
     """Thresholds and scales from held-out good pictures.
 
     `image_scores` (n,) raw scores; `pixels` what their maps scored; `folds` 1 for one held-out set, else the number of
-    folds; `target_fpr` is the wanted share of good pictures rejected. Raises ValueError for fewer than MIN_GOOD
-    scores, scores that are not finite, or a rate outside (0, 0.5].
+    folds; `target_fpr` is the wanted share of good pictures rejected; `find` finds the pictures' level, None:
+    `level_of`. Raises ValueError for fewer than MIN_GOOD scores, scores that are not finite, or a rate outside
+    (0, 0.5].
     """
     peaks = pixels.peaks
     _check(image_scores, target_fpr)
     _check(peaks, target_fpr)
-    level, image_estimate = level_of(image_scores, target_fpr, folds)
+    level, image_estimate = (find or level_of)(image_scores, target_fpr, folds)
     mask_rate = max(target_fpr, min(_MASK_FACTOR * target_fpr, _MASK_RATE))
     mask_level, pixel_estimate = level_of(peaks, mask_rate, folds)
     if np.allclose(image_scores, peaks, rtol=1e-4):  # the score is the map's maximum

@@ -1,10 +1,10 @@
 """`engine fuse`: bundles trained on the same pictures become one, calibrated together.
 
 What the members say of good pictures comes from their records (`trainers.calibration.record`,
-`trainers.ensemble.joint`). What they say of defects is measured as they are served: on held-out pictures with a
-synthetic defect each, and on the dataset's own defective pictures where it has any. The synthetic ones give the
-members' weights (`trainers.ensemble.weights`): the best rule by a criterion without test labels (docs/results.md).
-Labelled ones decide nothing; they show what the cascade would miss.
+`trainers.ensemble.joint`), and what they say of defects from held-out pictures with a synthetic defect each, by models
+that have not seen them (`trainers.ensemble.copies`), and from the dataset's own defective pictures where it has any.
+The synthetic ones give the members' weights (`trainers.ensemble.weights`): the best rule by a criterion without test
+labels (docs/results.md). Labelled ones decide nothing; they show what the cascade would miss.
 """
 
 from __future__ import annotations
@@ -20,34 +20,30 @@ from statistics import median
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors.numpy import save_file
 
 from engine import bundle as bundles
 from engine.bundle import Bundle
-from engine.cascade import DEFAULT_BOUND, KINDS, Limit, Outcome, Pairs, exit_limit, outcome
+from engine.cascade import DEFAULT_BOUND, KINDS, MADE_UP, Limit, Mixture, Outcome, Pairs, exit_limit, outcome
 from engine.contract import MANIFEST_NAME, Calibration, Ensemble, File, Input, Manifest, Member, Precision, Rule
 from engine.fusion import fuse as fuse_scores
-from engine.serving.base import RawBatch
 from engine.types import F64, U8
 from trainers import manifest as manifests
 from trainers.base import DEFAULT_TARGET_FPR, TrainReport
 from trainers.calibration import record
-from trainers.calibration.thresholds import level_of
 from trainers.dataset.good import Dataset, Pictures, TrainingSet, check_training, read_dataset
-from trainers.dataset.synthetic import DEFECTS, with_defect
 from trainers.ensemble import common, membership
+from trainers.ensemble.copies import Predict, Served, judged
 from trainers.ensemble.joint import Fused, How, Joint, Scales, fuse_jointly, join
 from trainers.ensemble.weights import weights
 from trainers.progress import Progress
 
 METHOD = "ensemble"
 DEFECT_SHARE = 0.01  # of the frames, for the mean cost that is reported
-_SYNTHETIC = 50  # pictures at most, each with every kind of defect
+_SYNTHETIC = 25  # pictures at most, each with every kind of defect
 _LABELLED = 400  # at most, evenly spread
 _TIMED = 5
 
-Predict = Callable[[U8], RawBatch]
 OpenMember = Callable[[Bundle, Precision], AbstractContextManager[Predict]]
 
 
@@ -66,6 +62,7 @@ class FuseOptions:
     review_fpr: float | None = None
     rule: Rule = "mean"
     weights: tuple[float, ...] | None = None
+    threads: int = 0  # of what is fitted again; 0: all cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +132,23 @@ class _Fusing:
         """Write the frames' file, and networks that go on from one another; the ensemble and what was measured."""
         records = [record.read(model.bundle, self.precision) for model in self.models]
         joint = join([model.name for model in self.models], records)
-        synthetic = self._synthetic(joint)
-        how = How(self.options.rule, self._weights(synthetic), _largest(self.models))
+        copies = self._copies(joint)
+        how = How(self.options.rule, self._weights(joint, copies), _largest(self.models))
         folds = max(model.bundle.calibration(self.precision).image_estimate.folds for model in self.models)
         fused = fuse_jointly(joint, how, folds, self.options.target_fpr)
         calibration = self._with_review(fused)
-        copies = synthetic.copies.reshape(len(self.models), -1)
         pairs = {
             "good": fused.good,
-            "synthetic": _pairs(copies, fused.scales, how),
+            "synthetic": _pairs(copies.reshape(len(self.models), -1), fused.scales, how),
             "labelled": _pairs(self._labelled(), fused.scales, how),
         }
         path = folder / f"frames.{self.precision}.safetensors"
-        save_file({f"{k}.{f}": getattr(pairs[k], f) for k in KINDS for f in ("first", "fused")}, path)
+        frames = pairs | {MADE_UP: fused.levels.made_up}
+        save_file({f"{k}.{f}": getattr(each, f) for k, each in frames.items() for f in ("first", "fused")}, path)
         members = self._members(folder, fused.scales, how)
         ensemble = Ensemble(members, how.rule, calibration, bundles.describe(path, folder))
-        return ensemble, _measured(pairs, calibration, self.models[0].cost_ms, self._rest_ms(folder, ensemble))
+        rest_ms = self._rest_ms(folder, ensemble)
+        return ensemble, _measured(frames, how.mixture, calibration, self.models[0].cost_ms, rest_ms)
 
     def _members(self, folder: Path, scales: Scales, how: How) -> tuple[Member, ...]:
         networks = self._networks(folder)
@@ -191,27 +189,19 @@ class _Fusing:
         rate = self.options.review_fpr
         if rate is None:
             return fused.calibration
-        level = level_of(fused.good.fused, rate, fused.calibration.image_estimate.folds)[0]
+        level = fused.levels(fused.good.fused, rate, fused.calibration.image_estimate.folds)[0]
         return msgspec.structs.replace(fused.calibration, review=float(np.nextafter(level, np.inf)))
 
-    def _synthetic(self, joint: Joint) -> Synthetic:
-        """Some of the held-out pictures as the members see them now, and with each kind of defect."""
+    def _copies(self, joint: Joint) -> F64:
+        """(M, k, d) raw scores of some held-out pictures with every kind of defect."""
         place = {content: i for i, content in enumerate(self.data.contents)}
-        chosen = _spread(np.arange(len(joint)), _SYNTHETIC)
-        pictures = self.data.pictures.subset([place[joint.contents[i]] for i in chosen])
-        generator = torch.Generator().manual_seed(0)
-        images = (
-            image
-            for original in (pictures[i] for i in range(len(pictures)))
-            for image in (original, *(with_defect(original[None], kind, generator)[0] for kind in DEFECTS))
-        )
-        each = 1 + len(DEFECTS)
-        scores = self._scores("synthetic defects", images, each * len(pictures)).reshape(len(self.models), -1, each)
-        return Synthetic(joint.scores[:, chosen], scores[:, :, 0], scores[:, :, 1:])
+        rows = np.sort([place[content] for content in joint.contents])
+        served = [Served(model.bundle, self.precision, model.predict) for model in self.models]
+        return judged(served, self.data, _spread(rows, _SYNTHETIC), self.options.threads, self.progress)
 
-    def _weights(self, found: Synthetic) -> tuple[float, ...]:
+    def _weights(self, joint: Joint, copies: F64) -> tuple[float, ...]:
         asked = [model.weight for model in self.models if model.weight is not None]
-        return tuple(asked) or weights(found.held_out, found.originals, found.copies)
+        return tuple(asked) or weights(joint.scores, copies)
 
     def _labelled(self) -> F64:
         """(M, n) raw scores of the dataset's defective pictures."""
@@ -228,15 +218,6 @@ class _Fusing:
                     scores[m, i] = model.predict(model.bundle.sheet.fit(image)[None]).scores[0]
                 task.advance()
         return scores
-
-
-@dataclass(frozen=True, slots=True)
-class Synthetic:
-    """Raw scores of k pictures, see `trainers.ensemble.weights`: (M, k), (M, k) and (M, k, kinds of defect)."""
-
-    held_out: F64
-    originals: F64
-    copies: F64
 
 
 def _pairs(raw: F64, scales: Scales, how: How) -> Pairs:
@@ -267,12 +248,12 @@ def _spread(rows: npt.NDArray[np.intp], most: int) -> list[int]:
 
 
 def _measured(
-    pairs: dict[str, Pairs], calibration: Calibration, first_ms: float, rest_ms: float
+    frames: dict[str, Pairs], mixture: Mixture, calibration: Calibration, first_ms: float, rest_ms: float
 ) -> dict[str, float | int | str | None]:
     """The cascade at its default bound: what it costs and what it changes, on every kind of frame."""
     level = calibration.not_good_from
-    limit: Limit = exit_limit(pairs["good"], level, DEFAULT_BOUND)
-    shares: dict[str, Outcome] = {kind: outcome(pairs[kind], limit, level) for kind in KINDS}
+    limit: Limit = exit_limit(frames["good"], frames[MADE_UP], mixture, level, DEFAULT_BOUND)
+    shares: dict[str, Outcome] = {kind: outcome(frames[kind], limit, level) for kind in KINDS}
     escalated = (1 - DEFECT_SHARE) * (1 - shares["good"].exits) + DEFECT_SHARE * (1 - shares["synthetic"].exits)
     facts: dict[str, float | int | str | None] = {
         "cascade_bound": DEFAULT_BOUND,

@@ -6,7 +6,8 @@ pictures and the others are judged by them:
 
 - where the members held the same pictures out (`folds` 1) and half of these are enough for a conformal rank, every
   other block of neighbours fits the tails and the rest sets the threshold, which is then guaranteed as for one model;
-- else in folds: each block of neighbours by the tails of the others, the final tails by all; an estimate.
+- else in folds: each block of neighbours by the tails of the others, the final tails by all; an estimate. Where that
+  leaves too few false alarms to count, the level follows from the final tails (`trainers.ensemble.copula`).
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.cascade import Pairs
-from engine.contract import Calibration, Rule, Tail
+from engine.cascade import Mixture, Pairs
+from engine.contract import Calibration, Estimate, Rule, Tail
 from engine.errors import DataError
 from engine.fusion import fuse, resized
 from engine.types import F32, F64
 from trainers.calibration.record import Record
 from trainers.calibration.tails import fit_tail
-from trainers.calibration.thresholds import PixelScores, calibrate
+from trainers.calibration.thresholds import PixelScores, calibrate, level_of
 from trainers.dataset.good import blocks
+from trainers.ensemble import copula
 
 MIN_JOINT = 20  # pictures; fewer say next to nothing about a tail
 FOLDS = 10
@@ -49,6 +52,26 @@ class How:
     rule: Rule
     weights: tuple[float, ...]
     size: tuple[int, int]
+
+    @property
+    def mixture(self) -> Mixture:
+        """Without the maps."""
+        return Mixture(self.weights, self.rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Finds levels of fused scores as `level_of` does, but tails by made-up pictures (`trainers.ensemble.copula`)."""
+
+    made_up: Pairs
+
+    def __call__(self, scores: F64, target_fpr: float, folds: int) -> tuple[float, Estimate]:
+        """See `trainers.calibration.thresholds.level_of`."""
+        level, estimate = level_of(scores, target_fpr, folds)
+        if estimate.how != "tail-fit":
+            return level, estimate
+        note = f"{estimate.note}s of the members, and how they go together"
+        return copula.level(self.made_up.fused, target_fpr), msgspec.structs.replace(estimate, note=note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +117,7 @@ class Fused:
     scales: Scales
     calibration: Calibration
     good: Pairs
+    levels: Levels
 
 
 def join(names: Sequence[str], records: Sequence[Record]) -> Joint:
@@ -133,7 +157,9 @@ def fuse_jointly(joint: Joint, how: How, folds: int, target_fpr: float) -> Fused
         for picture in pictures:
             pixels.add(_map(joint, by, how, picture))
     good = Pairs(np.concatenate(first), np.concatenate(fused))
-    return Fused(scales, calibrate(good.fused, pixels, folds=folds, target_fpr=target_fpr), good)
+    levels = Levels(copula.simulated(joint.scores, how.mixture))
+    calibration = calibrate(good.fused, pixels, folds=folds, target_fpr=target_fpr, find=levels)
+    return Fused(scales, calibration, good, levels)
 
 
 def _map(joint: Joint, scales: Scales, how: How, picture: int) -> F32:

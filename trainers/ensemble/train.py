@@ -47,7 +47,9 @@ def train(
             own = replace(options, out=Path(scratch) / trainer.name, **others)  # type: ignore[arg-type]
             made.append(trainer.train(own, progress).bundle)
         progress.say(METHOD)
-        fusing = FuseOptions(tuple(made), options.data, options.out, options.target_fpr, review_fpr)
+        fusing = FuseOptions(
+            tuple(made), options.data, options.out, options.target_fpr, review_fpr, threads=options.threads
+        )
         report = fuse(fusing, open_member, progress)
     return replace(report, train_s=time.perf_counter() - started_s)
 

@@ -84,6 +84,55 @@ class Fitted:
     distance_variance: float
 
 
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Calibration by folds: each block of neighbours among the training pictures is judged by the Gaussian of all others.
+
+    `detector` has that of all pictures, `total` is the sum that it was fitted from, `features` what is in this, and
+    `eps` what is added to the diagonal.
+    """
+
+    detector: Detector
+    total: Accumulator
+    eps: F64
+    features: Features
+    pictures: Split
+
+    @property
+    def parts(self) -> list[npt.NDArray[np.intp]]:
+        """The pictures of each block."""
+        n = len(self.pictures.training)
+        return blocks(n, min(BLOCKS, n))
+
+    def without(self, rows: npt.NDArray[np.intp]) -> Detector:
+        """The detector of all pictures but some."""
+        tiles = self.pictures.tiles
+        left_out = rows if tiles is None else np.flatnonzero(np.isin(tiles.owners, rows))
+        with threadpool_limits(1):
+            return replace(self.detector, gaussian=self._without(left_out))
+
+    def look(self, rows: npt.NDArray[np.intp]) -> Iterator[F32]:
+        """Distances (n, h, w) of some pictures by the Gaussian of the others, a few pictures at a time."""
+        fold = self.without(rows)
+        if self.pictures.tiles is None:
+            return (fold.grids(batch) for batch in self.features.at(rows).batches())
+        return (fold.look(self.pictures.training.take([row])) for row in rows)
+
+    def _without(self, rows: npt.NDArray[np.intp]) -> Gaussian:
+        """The Gaussian of all features but some: these are taken out of the sum and put back.
+
+        With fewer than channels it is cheaper to start again from the others.
+        """
+        if len(self.features) <= self.total.channels:
+            return kernels.fit(np.delete(self.features.values, rows, axis=0), self.eps)
+        part = Accumulator(self.total.channels, *self.total.grid)
+        part.add(self.features.values[rows])
+        self.total.subtract(part)
+        gaussian = self.total.fit(self.eps)
+        self.total.merge(part)
+        return gaussian
+
+
 def split(pictures: Selection) -> Split:
     """Hold pictures out where there are enough of them; where there are not, calibration is by folds."""
     if len(pictures) < HELD_OUT_FROM:
@@ -108,18 +157,25 @@ def check_memory(channels: int, grid: tuple[int, int], samples: int) -> str:
 
 def fit(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progress) -> Fitted:
     """Fit equation 6 on the training pictures and set thresholds by pictures that a model has not seen."""
-    features = extractor.of(pictures.learning, progress)
-    head = _head(extractor, pictures, recipe.smoothing_sigma_px)
     with threadpool_limits(1):  # small matrices: more threads are slower, and the bits would depend on their number
+        folds = folds_of(extractor, pictures, recipe, progress)
+        detector = folds.detector
+        if len(pictures.held_out):
+            held_out, count = _look(detector, pictures.held_out, progress), 1
+        else:
+            held_out, count = _leave_out(folds, progress), len(folds.parts)
+    calibration = held_out.calibration(count, recipe.target_fpr)
+    return Fitted(detector, calibration, held_out, distance_variance(detector, folds.features))
+
+
+def folds_of(extractor: Extractor, pictures: Split, recipe: Recipe, progress: Progress) -> Folds:
+    """The detector of all pictures, and what those of all but some are fitted from."""
+    features = extractor.of(pictures.learning, progress)
+    with threadpool_limits(1):
         total = _accumulate(extractor, features)
         eps = diagonal(total, recipe.regularisation)
-        detector = Detector(extractor, total.fit(eps), head, pictures.layout)
-        if len(pictures.held_out):
-            held_out, folds = _held_out(detector, pictures.held_out, progress), 1
-        else:
-            held_out, folds = _Folds(detector, total, eps, features, pictures).held_out(progress)
-    calibration = held_out.calibration(folds, recipe.target_fpr)
-    return Fitted(detector, calibration, held_out, distance_variance(detector, features))
+        head = _head(extractor, pictures, recipe.smoothing_sigma_px)
+        return Folds(Detector(extractor, total.fit(eps), head, pictures.layout), total, eps, features, pictures)
 
 
 def distance_variance(detector: Detector, features: Features) -> float:
@@ -134,7 +190,7 @@ def distance_variance(detector: Detector, features: Features) -> float:
     return float((scatter / count).mean())
 
 
-def _held_out(detector: Detector, pictures: Selection, progress: Progress) -> HeldOut:
+def _look(detector: Detector, pictures: Selection, progress: Progress) -> HeldOut:
     """Score pictures that were never trained on."""
     held_out = HeldOut(detector.head)
     size = BATCH if detector.layout is None else 1
@@ -146,50 +202,15 @@ def _held_out(detector: Detector, pictures: Selection, progress: Progress) -> He
     return held_out
 
 
-@dataclass(frozen=True, slots=True)
-class _Folds:
-    """A Gaussian of all pictures, the sum that it was fitted from, and the features that are in this."""
-
-    detector: Detector
-    total: Accumulator
-    eps: F64
-    features: Features
-    pictures: Split
-
-    def held_out(self, progress: Progress) -> tuple[HeldOut, int]:
-        """Score each block of neighbours by the Gaussian of all other pictures; also the number of blocks."""
-        held_out = HeldOut(self.detector.head)
-        n = len(self.pictures.training)
-        parts = blocks(n, min(BLOCKS, n))
-        with progress.task("calibrate", n) as task:
-            for rows in parts:
-                for grids in self._block(rows):
-                    held_out.add(grids)
-                task.advance(len(rows))
-        return held_out, len(parts)
-
-    def _block(self, rows: npt.NDArray[np.intp]) -> Iterator[F32]:
-        """Distances (n, h, w) of some pictures by the Gaussian of the others, a few pictures at a time."""
-        tiles = self.pictures.tiles
-        if tiles is None:
-            fold = replace(self.detector, gaussian=self._without(rows))
-            return (fold.grids(batch) for batch in self.features.at(rows).batches())
-        fold = replace(self.detector, gaussian=self._without(np.flatnonzero(np.isin(tiles.owners, rows))))
-        return (fold.look(self.pictures.training.take([row])) for row in rows)
-
-    def _without(self, rows: npt.NDArray[np.intp]) -> Gaussian:
-        """The Gaussian of all features but some: these are taken out of the sum and put back.
-
-        With fewer than channels it is cheaper to start again from the others.
-        """
-        if len(self.features) <= self.total.channels:
-            return kernels.fit(np.delete(self.features.values, rows, axis=0), self.eps)
-        part = Accumulator(self.total.channels, *self.total.grid)
-        part.add(self.features.values[rows])
-        self.total.subtract(part)
-        gaussian = self.total.fit(self.eps)
-        self.total.merge(part)
-        return gaussian
+def _leave_out(folds: Folds, progress: Progress) -> HeldOut:
+    """Score each block of neighbours by the Gaussian of all other pictures."""
+    held_out = HeldOut(folds.detector.head)
+    with progress.task("calibrate", len(folds.pictures.training)) as task:
+        for rows in folds.parts:
+            for grids in folds.look(rows):
+                held_out.add(grids)
+            task.advance(len(rows))
+    return held_out
 
 
 def _head(extractor: Extractor, pictures: Split, sigma_px: float) -> MapHead:

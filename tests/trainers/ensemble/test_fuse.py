@@ -39,17 +39,6 @@ CONVOLUTIONS = 33  # of EfficientNet-Lite0 up to its third level
 
 
 @pytest.fixture(scope="module")
-def pair(parts, resnet_file, tmp_path_factory) -> tuple[Path, Path]:
-    """Two members of one method, of different sizes and backbones."""
-    folder = tmp_path_factory.mktemp("members")
-    made = []
-    for name, side, backbone in (("lite", 64, None), ("r18", 96, resnet_file)):
-        options = TrainOptions(data=parts, out=folder / name, image_size=side, threads=1, backbone=backbone)
-        made.append(registry.get("fyd").train(replace(options, target_fpr=0.05), RecordedProgress()).bundle)
-    return made[0], made[1]
-
-
-@pytest.fixture(scope="module")
 def few(parts, tmp_path_factory) -> Path:
     """A member with the backbone and the size of `lite`, and some of its channels."""
     options = TrainOptions(
@@ -90,7 +79,7 @@ def test_the_ensemble_is_complete_and_says_what_it_does(fused, pair):
         assert spec.calibration.image_estimate.target_fpr == 0.05
         assert spec.calibration.review < spec.calibration.image.threshold
         frames = read_frames(loaded.file(spec.frames))
-        assert {kind: len(frames[kind].first) for kind in KINDS} == {"good": 24, "synthetic": 48, "labelled": 6}
+        assert {kind: len(frames[kind].first) for kind in KINDS} == {"good": 24, "synthetic": 192, "labelled": 6}
     measured = document["report"]
     assert measured["good_n"] == 24
     assert 1 <= measured["cascade_mean_cost"] <= measured["full_cost"] + 1e-9

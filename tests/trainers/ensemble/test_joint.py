@@ -7,8 +7,9 @@ from engine.errors import DataError
 from engine.fusion import fuse
 from engine.maps import MapHead
 from trainers.calibration.record import Record
-from trainers.calibration.thresholds import Split, resplit_check
-from trainers.ensemble.joint import How, fuse_jointly, join
+from trainers.calibration.thresholds import Split, level_of, resplit_check
+from trainers.ensemble import copula
+from trainers.ensemble.joint import FOLDS, How, fuse_jointly, join
 
 HEAD = MapHead((2, 2), 4, 4, 0.0)
 HOW = How("mean", (1.0, 1.0, 1.0), (4, 4))
@@ -102,3 +103,17 @@ def test_a_member_that_says_the_same_of_everything_is_refused():
     scores[1] = 3.0
     with pytest.raises(DataError, match=r"good pictures hardly differ .*; leave it out"):
         fuse_jointly(join("abc", records_of(scores)), HOW, 20, 0.05)
+
+
+def test_few_pictures_take_the_level_from_how_members_go_together():
+    """A tail fitted to 60 cross-fitted scores would give half the target: see `trainers.ensemble.copula`."""
+    joint = join("abc", records_of(scores_of(60, 0)))
+    found = fuse_jointly(joint, HOW, 20, 0.01)
+    level, estimate = found.levels(found.good.fused, 0.01, FOLDS)
+    assert level == copula.level(copula.simulated(joint.scores, HOW.mixture).fused, 0.01)
+    assert found.calibration.image.threshold == pytest.approx(level, rel=1e-5)
+    assert found.calibration.image_estimate == estimate
+    assert (estimate.how, estimate.n_images) == ("tail-fit", 60)
+    assert estimate.note.endswith("exponential tails of the members, and how they go together")
+    counted = found.levels(found.good.fused, 0.2, 20)
+    assert counted == level_of(found.good.fused, 0.2, 20)
