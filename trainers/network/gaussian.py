@@ -86,7 +86,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Folds:
-    """Calibration by folds: each block of neighbours among the training pictures is judged by the Gaussian of all others.
+    """Calibration by folds: each block of neighbours among the training pictures is judged by that of all others.
 
     `detector` has that of all pictures, `total` is the sum that it was fitted from, `features` what is in this, and
     `eps` what is added to the diagonal.
