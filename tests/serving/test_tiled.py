@@ -84,7 +84,7 @@ def mixed(make_ensemble):
     manifest = msgspec.json.decode((path / "bundle.json").read_bytes(), type=Manifest)
     spec = manifest.ensembles["fp32"]
     members = tuple(
-        msgspec.structs.replace(each, manifest=bundles.describe(path / each.manifest.path, path))
+        msgspec.structs.replace(each, manifest=bundles.describe(path / each.manifest.path, path), network=None)
         for each in spec.members
     )
     ensembles = {"fp32": msgspec.structs.replace(spec, members=members)}
