@@ -11,6 +11,7 @@ import torch
 import kernels
 from engine import bundle
 from engine.api import load
+from engine.cli.fuse import opener
 from engine.contract import Tiling
 from engine.errors import UsageError
 from engine.serving.select import open_local
@@ -20,6 +21,7 @@ from trainers.base import TrainOptions
 from trainers.calibration import record
 from trainers.calibration.holdout import held_out_rows
 from trainers.dataset import tiles
+from trainers.ensemble.fuse import FuseOptions, fuse
 from trainers.fyd import Fyd, Settings
 from trainers.learning import learnt
 from trainers.learning.learnt import Learnt
@@ -183,6 +185,18 @@ class Dark:
 
     def train(self, options, progress):
         return learnt.train(self, DarkSettings(), self.learn, options, progress)
+
+
+def test_a_tiled_member_shares_no_network_with_one_of_whole_pictures(tiled, whole, plates, tmp_path):
+    """Though both begin alike: one sees tiles. Its copies are judged by folds that no tile of the picture is in."""
+    options = FuseOptions((tiled, whole), plates, tmp_path / "both", target_fpr=0.05)
+    fused = bundle.read(fuse(options, opener(1), RecordedProgress()).bundle)
+    assert [member.network for member in fused.ensemble("fp32").members] == [None, None]
+    sheets = np.stack([fused.sheet.fit(image) for image in BAD])
+    found = open_local(fused, "onnx", "fp32", 1).predict(sheets).members
+    for name, member in fused.members.items():
+        view = fused.sheet.view(sheets, member.sheet.sizes[0])
+        np.testing.assert_array_equal(found[name], scores(member.path, view))
 
 
 def test_a_network_learns_from_tiles_and_is_calibrated_on_whole_pictures_as_served(plates, tmp_path):
