@@ -61,7 +61,8 @@ def make(plates, tmp_path_factory):
     """Trains a method's smallest bundle."""
 
     def train(trainer="fyd", **changes):
-        options = TrainOptions(plates, tmp_path_factory.mktemp("out") / "bundle", threads=1, target_fpr=0.05)
+        folder = tmp_path_factory.mktemp("out")
+        options = TrainOptions(plates, folder / folder.name, threads=1, target_fpr=0.05)
         method = registry.get(trainer) if isinstance(trainer, str) else trainer
         return method.train(replace(options, **changes), RecordedProgress()).bundle
 
