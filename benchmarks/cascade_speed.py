@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from benchmarks.harness import Document
 from engine.bundle import Bundle
+from engine.cascade import DEFECT_SHARE
 from engine.config import Runtime
 from engine.serving.base import RawBatch
 from engine.serving.ensemble import Cascade, Ensemble
 from engine.serving.select import open_cascade, open_local
 from engine.types import U8
 from trainers.dataset.good import Item, Pictures
-from trainers.ensemble.fuse import DEFECT_SHARE
 
 _FRAMES, _BATCH, _ROUNDS = 200, 8, 5
 

@@ -62,7 +62,7 @@ def _resplits(context: Context, data: DataSet) -> list[Split]:
     pictures = resized.read(Pictures(good), manifest.input.height, progress)
     network = bundle.file(bundle.executable("fp32").network)
     extractor = CachedExtractor(network, context.threads, pictures, progress)
-    recipe = Recipe(float(str(manifest.settings["regularisation"])), manifest.smoothing_sigma_px, DEFAULT_TARGET_FPR)
+    recipe = Recipe.of(bundle, DEFAULT_TARGET_FPR)
     splits = []
     with progress.task(f"{data.name}: re-splits", RESPLITS) as task:
         for number in range(RESPLITS):

@@ -25,7 +25,7 @@ from benchmarks.resplits import cross_fitted, fit_tails, fused, levels, limit_of
 from engine import bundle as bundles
 from engine.appearance import NAMES, appearance
 from engine.bundle import Bundle
-from engine.cascade import Mixture, Pairs, outcome
+from engine.cascade import DEFECT_SHARE, Mixture, Pairs, outcome
 from engine.contract import MANIFEST_NAME
 from engine.images import resize
 from engine.serving.select import open_local
@@ -34,7 +34,6 @@ from trainers.calibration import record
 from trainers.dataset.good import Item, Pictures, check_training, read_dataset
 from trainers.dataset.synthetic import KINDS
 from trainers.ensemble.copies import Served, judged
-from trainers.ensemble.fuse import DEFECT_SHARE
 from trainers.ensemble.joint import join
 from trainers.ensemble.weights import weights as worth
 from trainers.progress import Progress, on_stderr

@@ -32,6 +32,7 @@ from engine.errors import BundleError
 from engine.types import F64
 
 DEFAULT_BOUND = 0.002
+DEFECT_SHARE = 0.01  # of the frames, for a mean cost
 KINDS = ("good", "synthetic", "labelled")
 MADE_UP = "made_up"
 _ODD = 0.99

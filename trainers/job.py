@@ -9,17 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
-
 from engine.contract import MAX_SIDE_PX, Manifest, Tiling
 from engine.errors import UsageError
 from engine.tiling import Layout
 from trainers import manifest
 from trainers.base import DEFAULT_OVERLAP, TrainOptions, TrainReport
-from trainers.calibration.holdout import Split
-from trainers.dataset import resized
+from trainers.calibration.holdout import Split, read_split
 from trainers.dataset.good import Selection, TrainingSet, check_training, read_dataset
-from trainers.dataset.tiles import MOST_TILES, Wholes, cut
+from trainers.dataset.tiles import MOST_TILES
 from trainers.learning.checkpoint import Checkpoint
 from trainers.progress import Progress
 
@@ -101,15 +98,19 @@ def read_pictures(
 
     Raises UsageError where the pictures cannot be cut as was asked for.
     """
-    if (layout := _layout(options, settings, data)) is None:
-        return split(resized.read(data.pictures, settings.side_px, progress))
-    parts = split(Wholes(data.pictures, np.arange(len(data.pictures)), layout.height, layout.width))
-    progress.say(
-        f"tiles: {len(layout)} of {settings.side_px} px in a picture of {layout.width} x {layout.height} px, "
-        f"{len(parts.training) * len(layout)} to learn from (at most {MOST_TILES} are taken)"
-    )
-    assert isinstance(parts.training, Wholes)
-    return replace(parts, tiles=cut(parts.training, layout, options.seed, progress))
+    layout = _layout(options, settings, data)
+    if layout is None:
+        return read_split(data, settings.side_px, split, options.seed, progress)
+
+    def told(pictures: Selection) -> Split:
+        parts = split(pictures)
+        progress.say(
+            f"tiles: {len(layout)} of {settings.side_px} px in a picture of {layout.width} x {layout.height} px, "
+            f"{len(parts.training) * len(layout)} to learn from (at most {MOST_TILES} are taken)"
+        )
+        return parts
+
+    return read_split(data, layout, told, options.seed, progress)
 
 
 def _layout(options: TrainOptions, settings: Settings, data: TrainingSet) -> Layout | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,11 @@ from engine.maps import MapHead
 from engine.tiling import Layout
 from engine.types import F32, F64
 from trainers.calibration.thresholds import PixelScores, calibrate
-from trainers.dataset.good import Selection, blocks
+from trainers.dataset import resized
+from trainers.dataset.good import Selection, TrainingSet, blocks
 from trainers.dataset.resized import Resized
-from trainers.dataset.tiles import Tiles
+from trainers.dataset.tiles import Tiles, Wholes, cut
+from trainers.progress import Progress
 
 BLOCKS = 20
 MIN_LEARNT = BLOCKS  # pictures of a training by gradient: a fifth of fewer would not make a threshold
@@ -43,6 +46,24 @@ class Split:
             return self.tiles.pictures
         assert isinstance(self.training, Resized)
         return self.training
+
+
+def read_split(
+    data: TrainingSet,
+    size: int | Layout,
+    split: Callable[[Selection], Split],
+    seed: int,
+    progress: Progress,
+) -> Split:
+    """The pictures, split, at a network's `size`: squares of so many px, or with a layout whole ones and tiles of them.
+
+    What is learnt from very many tiles is drawn by `seed`.
+    """
+    if isinstance(size, int):
+        return split(resized.read(data.pictures, size, progress))
+    parts = split(Wholes(data.pictures, np.arange(len(data.pictures)), size.height, size.width))
+    assert isinstance(parts.training, Wholes)
+    return replace(parts, tiles=cut(parts.training, size, seed, progress))
 
 
 def hold_out(pictures: Selection) -> Split:

@@ -17,7 +17,7 @@ import numpy as np
 from engine import bundle
 from engine.bundle import Bundle
 from engine.contract import Calibration, Executable, Manifest, Precision
-from engine.errors import BundleError, DataError
+from engine.errors import DataError
 from engine.maps import MapHead
 from trainers import manifest
 from trainers.calibration import reference
@@ -92,11 +92,7 @@ def _training(order: Order) -> TrainingSet:
 
 def _fitted(order: Order, network: Path, split: Split, progress: Progress) -> Executable:
     """With a Gaussian fitted again, as in training."""
-    folder, document = network.parent, order.source.manifest
-    regularisation = document.settings.get("regularisation")
-    if not isinstance(regularisation, float):
-        raise BundleError(f"{order.source.path}: its settings lack `regularisation`; train it again with this version")
-    recipe = Recipe(regularisation, document.smoothing_sigma_px, _target(order))
+    folder, recipe = network.parent, Recipe.of(order.source, _target(order))
     fitted = gaussian.fit(Extractor(network, order.threads), split, recipe, progress)
     path = folder / f"gaussian.{order.precision}.safetensors"
     fitted.detector.gaussian.save(path)

@@ -9,21 +9,18 @@ of its original in the member's record.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from engine.bundle import Bundle
 from engine.contract import Precision
-from engine.errors import BundleError
 from engine.serving.base import RawBatch
 from engine.tiling import Layout
 from engine.types import F64, U8
-from trainers.calibration.holdout import Split
-from trainers.dataset import resized
+from trainers.calibration.holdout import read_split
 from trainers.dataset.good import TrainingSet
 from trainers.dataset.synthetic import KINDS, with_defect
-from trainers.dataset.tiles import Wholes, cut
 from trainers.network import gaussian
 from trainers.network.features import Extractor
 from trainers.network.gaussian import Detector, Folds, Recipe
@@ -70,27 +67,17 @@ def judge_of(member: Served, data: TrainingSet, threads: int, progress: Progress
 
     Numbers must ascend. Raises BundleError where a bundle that was calibrated by folds cannot be fitted again.
     """
-    if member.bundle.calibration(member.precision).image_estimate.folds == 1:
-        return lambda row, copies: member.predict(copies).scores
-    manifest = member.bundle.manifest
-    regularisation = manifest.settings.get("regularisation")
-    if not isinstance(regularisation, float):
-        raise BundleError(f"{member.bundle.path}: its settings lack `regularisation`; train it again with this version")
     executable = member.bundle.executable(member.precision)
-    recipe = Recipe(regularisation, manifest.smoothing_sigma_px, executable.calibration.image_estimate.target_fpr)
+    estimate = executable.calibration.image_estimate
+    if estimate.folds == 1:
+        return lambda row, copies: member.predict(copies).scores
+    recipe = Recipe.of(member.bundle, estimate.target_fpr)
     extractor = Extractor(member.bundle.file(executable.network), threads)
-    return _ByFolds(gaussian.folds_of(extractor, _training(member.bundle, data, progress), recipe, progress))
-
-
-def _training(bundle: Bundle, data: TrainingSet, progress: Progress) -> Split:
-    """The pictures as the bundle was fitted to them, or to tiles of them."""
-    layout = Layout.of(bundle.manifest)
-    if layout is None:
-        return gaussian.split(resized.read(data.pictures, bundle.manifest.input.height, progress))
-    wholes = Wholes(data.pictures, np.arange(len(data.pictures)), layout.height, layout.width)
-    seed = bundle.manifest.settings.get("seed")
+    manifest = member.bundle.manifest
+    seed = manifest.settings["seed"]
     assert isinstance(seed, int)
-    return replace(gaussian.split(wholes), tiles=cut(wholes, layout, seed, progress))
+    pictures = read_split(data, Layout.of(manifest) or manifest.input.height, gaussian.split, seed, progress)
+    return _ByFolds(gaussian.folds_of(extractor, pictures, recipe, progress))
 
 
 class _ByFolds:

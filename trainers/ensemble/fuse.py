@@ -24,7 +24,18 @@ from safetensors.numpy import save_file
 
 from engine import bundle as bundles
 from engine.bundle import Bundle
-from engine.cascade import DEFAULT_BOUND, KINDS, MADE_UP, Limit, Mixture, Outcome, Pairs, exit_limit, outcome
+from engine.cascade import (
+    DEFAULT_BOUND,
+    DEFECT_SHARE,
+    KINDS,
+    MADE_UP,
+    Limit,
+    Mixture,
+    Outcome,
+    Pairs,
+    exit_limit,
+    outcome,
+)
 from engine.contract import MANIFEST_NAME, Calibration, Ensemble, File, Input, Manifest, Member, Precision, Rule
 from engine.fusion import fuse as fuse_scores
 from engine.types import F64, U8
@@ -39,7 +50,6 @@ from trainers.ensemble.weights import weights
 from trainers.progress import Progress
 
 METHOD = "ensemble"
-DEFECT_SHARE = 0.01  # of the frames, for the mean cost that is reported
 _SYNTHETIC = 25  # pictures at most, each with every kind of defect
 _LABELLED = 400  # at most, evenly spread
 _TIMED = 5

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.cascade import Limit
+from engine.cascade import DEFECT_SHARE, Limit
 from engine.contract import Calibration
 from engine.decide import calibrated_score
 from engine.serving.base import RawBatch
@@ -32,8 +32,6 @@ from trainers.evaluation.evaluate import (
 )
 from trainers.evaluation.metrics import Mask
 from trainers.progress import Progress
-
-DEFECT_SHARE = 0.01  # of the frames, for the cascade's mean cost
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.cascade import DEFECT_SHARE
 from trainers.evaluation.bootstrap import Interval, share_interval
 from trainers.evaluation.evaluate import Evaluation
-from trainers.evaluation.jury import DEFECT_SHARE, Cascaded, Comparison
+from trainers.evaluation.jury import Cascaded, Comparison
 from trainers.evaluation.report import Section, Table, Tile, Tiles, Tone
 from trainers.evaluation.wording import NOTHING, filled, interval, percent, plain
 

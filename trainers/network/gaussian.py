@@ -16,8 +16,9 @@ from threadpoolctl import threadpool_limits
 
 import kernels
 from engine.alignment import to_picture
+from engine.bundle import Bundle
 from engine.contract import Calibration
-from engine.errors import UsageError
+from engine.errors import BundleError, UsageError
 from engine.maps import MapHead
 from engine.tiling import Layout
 from engine.types import F32, F64, U8
@@ -40,6 +41,14 @@ class Recipe:
     regularisation: float
     smoothing_sigma_px: float
     target_fpr: float
+
+    @classmethod
+    def of(cls, bundle: Bundle, target_fpr: float) -> Recipe:
+        """How a bundle was fitted; raises BundleError where it does not say."""
+        regularisation = bundle.manifest.settings.get("regularisation")
+        if not isinstance(regularisation, float):
+            raise BundleError(f"{bundle.path}: its settings lack `regularisation`; train it again with this version")
+        return cls(regularisation, bundle.manifest.smoothing_sigma_px, target_fpr)
 
 
 @dataclass(frozen=True, slots=True)
