@@ -7,7 +7,6 @@ from collections.abc import Callable
 from statistics import median
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.harness import Document
 from engine.bundle import Bundle
@@ -65,20 +64,11 @@ def _screened(cascade: Cascade, frames: U8) -> None:
         batch = frames[start : start + _BATCH]
         found = cascade.screen(batch)
         images.append(batch[~found.exits])
-        first.append(_at(found.raw, ~found.exits))
-    waiting, known = np.concatenate(images), _joined(first)
+        first.append(found.raw.at(~found.exits))
+    waiting, known = np.concatenate(images), RawBatch.joined(first)
     for start in range(0, len(waiting), _BATCH):
         rows = slice(start, start + _BATCH)
-        cascade.complete(waiting[rows], _at(known, rows))
-
-
-def _at(raw: RawBatch, rows: slice | npt.NDArray[np.bool_]) -> RawBatch:
-    return RawBatch(raw.scores[rows], raw.maps[rows], {name: each[rows] for name, each in raw.members.items()})
-
-
-def _joined(raws: list[RawBatch]) -> RawBatch:
-    members = {name: np.concatenate([raw.members[name] for raw in raws]) for name in raws[0].members}
-    return RawBatch(np.concatenate([raw.scores for raw in raws]), np.concatenate([raw.maps for raw in raws]), members)
+        cascade.complete(waiting[rows], known.at(rows))
 
 
 def _fps(run: Callable[[], None]) -> float:

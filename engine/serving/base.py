@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,6 +24,25 @@ class RawBatch:
     maps: F32
     members: Mapping[str, F64] = field(default_factory=dict)
     common: Mapping[str, F32] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence[RawBatch]) -> RawBatch:
+        """The pictures of several batches, at least one, by the same members as one."""
+        return cls(
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.maps for part in parts]),
+            {name: np.concatenate([part.members[name] for part in parts]) for name in parts[0].members},
+            {name: np.concatenate([part.common[name] for part in parts]) for name in parts[0].common},
+        )
+
+    def at(self, rows: slice | npt.NDArray[np.bool_]) -> RawBatch:
+        """Some of the pictures."""
+        return RawBatch(
+            self.scores[rows],
+            self.maps[rows],
+            {name: scores[rows] for name, scores in self.members.items()},
+            {name: tensor[rows] for name, tensor in self.common.items()},
+        )
 
 
 class Predictor(Protocol):

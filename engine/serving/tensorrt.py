@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from queue import LifoQueue
 from typing import Any
 
-import numpy as np
-
 from engine.bundle import Bundle
 from engine.contract import Precision
 from engine.errors import BackendError
@@ -57,8 +55,7 @@ class TensorrtDetector:
             done = [self._run(run) for run in runs]
         except (KernelError, RuntimeError) as error:
             raise BackendError(f"TensorRT failed on a batch of shape {images.shape}: {error}") from error
-        scores, maps = [raw.scores for raw in done], [raw.maps for raw in done]
-        return RawBatch(scores=np.concatenate(scores), maps=np.concatenate(maps))
+        return RawBatch.joined(done)
 
     def close(self) -> None:
         """See `Predictor.close`."""

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
-
 from engine.bundle import Bundle
 from engine.config import Triton
 from engine.contract import Precision
@@ -61,9 +59,7 @@ class TritonPredictor:
     def predict(self, images: U8) -> RawBatch:
         """See `Predictor.predict`."""
         parts = [self._ask(images[i : i + self._capacity]) for i in range(0, len(images), self._capacity)]
-        if len(parts) == 1:
-            return parts[0]
-        return RawBatch(np.concatenate([part.scores for part in parts]), np.concatenate([part.maps for part in parts]))
+        return parts[0] if len(parts) == 1 else RawBatch.joined(parts)
 
     def close(self) -> None:
         """See `Predictor.close`."""

@@ -24,6 +24,7 @@ from engine.metrics import Metrics
 from engine.pipeline import Pipeline
 from engine.pipeline.lines import load_all
 from engine.plans import record as records
+from engine.serving.base import RawBatch
 from engine.serving.ensemble import Cascade
 from engine.serving.select import choose_backend, local_backends, open_cascade, open_local, open_predictor
 from engine.serving.timing import frames_per_s
@@ -104,6 +105,17 @@ def test_a_cascade_hands_it_over_too(make_ensemble, pictures, backend, n):
     assert [array.shape for array in first.common.values()] == [(n, 4, 8, 8)]
     completed = ensemble.complete(np.zeros_like(pictures[:n]), first)
     np.testing.assert_allclose(completed.scores, ensemble.predict(pictures[:n]).scores, rtol=1e-12)
+
+
+def test_frames_of_several_screened_batches_are_completed_in_others(make_ensemble, pictures):
+    """What they go on from goes with them."""
+    ensemble = open_local(bundles.read(make_ensemble(order=("twin", "mixed"))), "onnx", "fp32", threads=2)
+    screened = [ensemble.screen(pictures[rows]) for rows in (slice(0, 4), slice(4, 6))]
+    escalated = np.array([True, False, True, False, True, True])
+    waiting = RawBatch.joined(screened).at(escalated)
+    completed = ensemble.complete(pictures[:6][escalated], waiting)
+    np.testing.assert_allclose(completed.scores, ensemble.predict(pictures[:6][escalated]).scores, rtol=1e-6)
+    assert set(completed.members) == {"twin", "mixed"}
 
 
 def test_it_is_loaded_like_any_bundle(duo, pictures, tmp_path, monkeypatch):
