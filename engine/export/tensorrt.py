@@ -8,6 +8,7 @@ ensemble every member is such a bundle.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +125,8 @@ def _document(
 ) -> dict[str, Any]:
     """`plan` and `build` of one model; of an ensemble these of each member, under `members`."""
     built = {name: {"plan": plan.path.name, "build": msgspec.to_builtins(plan.record)} for name, plan in plans.items()}
-    usage = f"engine serve --line NAME={options.out} --backend tensorrt --precision {options.precision}"
+    line = f"NAME={shlex.quote(str(options.out))}"
+    usage = f"engine serve --line {line} --backend tensorrt --precision {options.precision}"
     return {
         "out": str(options.out),
         "target": TensorrtTarget.name,
