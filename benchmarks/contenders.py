@@ -23,6 +23,7 @@ from engine.types import F32
 EPS = 0.01
 PEER = Path(__file__).parent / "peers" / "anomalib"
 _PAUSE_S = 0.2  # the threads of torch, ONNX Runtime and OpenBLAS go on spinning for a while
+_EVICTED_BYTES = 128 << 20  # more than any cache here; in service the network runs between two maps
 _CHUNK = 64  # positions at a time
 _OPSET = 18
 
@@ -42,7 +43,7 @@ class Contender(Protocol):
         """(N, C, h, w) -> (N, h, w)."""
 
     def seconds(self, features: F32) -> float:
-        """What one call takes."""
+        """What one call takes on a processor that is awake, with nothing of the model left in its caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Local:
     def seconds(self, features: F32) -> float:
         """See `Contender.seconds`."""
         time.sleep(_PAUSE_S)
+        self.run(features)  # wakes the cores and maps the pages
+        _evict()
         started = time.perf_counter()
         self.run(features)
         return time.perf_counter() - started
@@ -75,7 +78,8 @@ class AnomalibStep:
         self._out = folder / "distances.npy"
         arrays = folder / "arrays.npz"
         np.savez(arrays, features=features, mean=model.mean.T, inverse=model.inverse)
-        self._worker = Worker([python, str(PEER / "step.py"), str(arrays.resolve()), str(threads)], folder)
+        arguments = [str(arrays.resolve()), str(threads), str(_EVICTED_BYTES)]
+        self._worker = Worker([python, str(PEER / "step.py"), *arguments], folder)
 
     def distances(self, features: F32) -> F32:
         """See `Contender.distances`; `features` are those it was made with."""
@@ -100,6 +104,11 @@ class Plain:
     mean: F32
     root: F32
     inverse: F32
+
+
+def _evict() -> None:
+    """Fill the caches with something else."""
+    np.ones(_EVICTED_BYTES // 8)
 
 
 def fit_plain(train: F32) -> Plain:

@@ -1,6 +1,7 @@
-"""Times anomalib's Mahalanobis step by itself, call by call: python step.py ARRAYS THREADS.
+"""Times anomalib's Mahalanobis step by itself, call by call: python step.py ARRAYS THREADS EVICTED_BYTES.
 
-ARRAYS is an .npz file of `features` (N, C, h, w), `mean` (C, P) and `inverse` (P, C, C), P = h * w. Speaks the line
+ARRAYS is an .npz file of `features` (N, C, h, w), `mean` (C, P) and `inverse` (P, C, C), P = h * w. Each timed call
+follows one that is not timed, and EVICTED_BYTES written to memory, as with our own contenders. Speaks the line
 protocol of engine.bench.worker, without importing the engine, which is not installed here.
 """
 
@@ -18,7 +19,7 @@ import torch
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 
 
-def main(arrays: str, threads: str) -> None:
+def main(arrays: str, threads: str, evicted_bytes: str) -> None:
     """Answer {"out": FILE} with {"seconds"} of one call, whose distances (N, h, w) go to FILE where one is named."""
     torch.set_num_threads(int(threads))
     found = np.load(arrays)
@@ -26,6 +27,8 @@ def main(arrays: str, threads: str) -> None:
     say({"ready": True})
     for line in sys.stdin:
         with torch.inference_mode():
+            AnomalyMapGenerator.compute_distance(features, [mean, inverse])
+            np.ones(int(evicted_bytes) // 8)
             started = time.perf_counter()
             distances = AnomalyMapGenerator.compute_distance(features, [mean, inverse])
             seconds = time.perf_counter() - started

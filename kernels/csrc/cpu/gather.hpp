@@ -13,7 +13,7 @@ using mahalanobis::Model;
 using mahalanobis::Number;
 using mahalanobis::Tile;
 
-constexpr std::ptrdiff_t kAhead = 16;  // channels; each is a cache line far from the last one
+constexpr std::ptrdiff_t kAhead = 16;  // channels; each is a cache line, or a part of two, far from the last one
 
 // Offsets, in elements, of the tile's positions in the grid.
 struct Offsets {
@@ -64,7 +64,11 @@ inline void gather(const Features& f, const Model& m, const Tile& t, float* y) {
     std::ptrdiff_t c = 0;
     for (; o.contiguous && c + 4 <= f.channels; c += 4) {
       const T* four = source + c * f.channel_stride + o.at[0];
-      for (int k = 0; k < 4; ++k) __builtin_prefetch(four + (kAhead + k) * f.channel_stride);
+      for (int k = 0; k < 4; ++k) {
+        const T* ahead = four + (kAhead + k) * f.channel_stride;
+        __builtin_prefetch(ahead);
+        __builtin_prefetch(ahead + kTilePositions - 1);
+      }
       four_channels(four, f.channel_stride, m, t, c, y);
     }
     for (; c < f.channels; ++c) channel(source + c * f.channel_stride, o, m, t, c, y);
