@@ -58,13 +58,15 @@ class Machine:
 CASES = (Case(28, 28, 176), Case(56, 56, 100), Case(56, 56, 448))
 
 
-def answer(threads: int = 0, cases: tuple[Case, ...] = CASES, anomalib: Path | None = None) -> Answer:
+def answer(
+    threads: int = 0, cases: tuple[Case, ...] = CASES, anomalib: Path | None = None, rounds: int = ROUNDS
+) -> Answer:
     """Measure every case."""
     threads = thread_count(threads)
     torch.set_num_threads(threads)
     peer = None if anomalib is None else str((anomalib / "bin" / "python").absolute())
     machine = Machine(threads, copy_gb_per_s(threads), peer)
-    rows = [row for case in cases for row in _measure(case, machine)]
+    rows = [row for case in cases for row in _measure(case, machine, rounds)]
     head: Document = {"threads": threads, "instruction_set": BEST, "training_pictures": SAMPLES}
     return Answer(QUESTION, head | {"copy_gb_per_s": round(machine.copy_gb_per_s, 2), "rows": rows})
 
@@ -94,7 +96,7 @@ def copy_gb_per_s(threads: int, size_bytes: int = 256 << 20) -> float:
     return 2 * size_bytes / float(np.median(times[2:])) / 1e9
 
 
-def _measure(case: Case, machine: Machine) -> list[Document]:
+def _measure(case: Case, machine: Machine, rounds: int) -> list[Document]:
     rng = np.random.default_rng(0)
     train = rng.standard_normal((SAMPLES, case.channels, case.h, case.w), np.float32)
     model = fit_plain(train)
@@ -106,7 +108,7 @@ def _measure(case: Case, machine: Machine) -> list[Document]:
         with ExitStack() as stack:
             contenders: list[Contender] = [*local, *_peers(stack, machine, model, features)]
             _agree(contenders, features)
-            times = _paired(contenders, features)
+            times = _paired(contenders, features, rounds)
         best = min(float(np.median(t)) for t in times)
         for contender, spent in zip(contenders, times, strict=True):
             rows.append({"case": case.name, "batch": batch} | _row(contender, spent, features, machine, best))
@@ -129,13 +131,13 @@ def _agree(contenders: list[Contender], features: F32) -> None:
             np.testing.assert_allclose(got, expected, rtol=2e-2)
 
 
-def _paired(contenders: list[Contender], features: F32) -> list[list[float]]:
+def _paired(contenders: list[Contender], features: F32, rounds: int) -> list[list[float]]:
     """Seconds of every round of every contender, after a warm-up round.
 
     BLAS and OpenMP threads spin for a while after their work, on the next contender's cores: each starts after a rest.
     """
     times: list[list[float]] = [[] for _ in contenders]
-    for number in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         for contender, spent in zip(contenders, times, strict=True):
             if len(spent) >= 3 and sum(spent) > BUDGET_S:
                 continue

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import cv2
 import pytest
+from typer.testing import CliRunner
+
+from engine.cli import app
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "kernels" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,16 +45,9 @@ def run(code: str, folder: Path) -> str:
 def helps() -> dict[str, str]:
     """The help of every command that a document names."""
     names = {name_of(words) for words in commands()}
-    return {
-        name: subprocess.run(
-            [sys.executable, "-m", "engine", *name.split(), "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={"COLUMNS": "300", "PATH": ""},
-        ).stdout
-        for name in names
-    }
+    found = {name: CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "300"}) for name in names}
+    assert not any(result.exit_code for result in found.values())
+    return {name: result.output for name, result in found.items()}
 
 
 def test_every_command_and_flag_exists(helps):

@@ -90,11 +90,9 @@ def _served_model(bundle: Bundle, name: str, precision: Precision, flavour: Flav
 def _raw_fills(bundle: Bundle, version: Served) -> dict[str, Fill]:
     names, executable = Names.of(version), version.executable
     gaussian = () if executable.gaussian is None else (executable.gaussian,)
-    network = _copying(bundle, version, "network", (executable.network, *executable.data))
-    return {
-        names.network: _building(bundle, version) if version.flavour == "gpu" else network,
-        names.map: _copying(bundle, version, "map", gaussian),
-    }
+    if version.flavour == "gpu":
+        return {names.network: _building(bundle, version), names.map: _copying(bundle, version, "map", gaussian)}
+    return {names.member: _copying(bundle, version, "member", (executable.network, *executable.data, *gaussian))}
 
 
 def _copying(bundle: Bundle, version: Served, source: str, files: tuple[File, ...]) -> Fill:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from engine.contract import Calibration, Estimate, Executable, File, Input, Manifest, Scale, TrainingData
+from engine.contract import (
+    DETECTOR_MODEL,
+    Calibration,
+    Estimate,
+    Executable,
+    File,
+    Input,
+    Manifest,
+    Scale,
+    TrainingData,
+)
 from engine.triton import models
 from engine.triton.pbtxt import Tensor
 from engine.triton.repository import CONFIG_NAME
 from engine.triton.served import Flavour, Served
 
 SOURCE = Path(__file__).parents[2] / "model_repository"
-_FOLDERS = ("network", "map", "decision", "member", "detector")
 _CHANNELS, _GRID, _SIDE_PX = 176, 28, 224  # what `engine train` gives by default
 
 
@@ -46,16 +55,18 @@ def example(flavour: Flavour = "cpu") -> Served:
 
 def configurations() -> dict[str, str]:
     """The text of `config.pbtxt` by the folder of model_repository/ in which it stands."""
-    served = example()
-    names = models.Names.of(served)
-    by_name = {config.name: config for config in models.fixed_models(served)}
-    configs = (
-        by_name[names.network],
-        by_name[names.map],
-        by_name[names.decision],
-        *models.public_models(served, 1),
-    )
-    return {folder: config.text() for folder, config in zip(_FOLDERS, configs, strict=True)}
+    cpu, gpu = example("cpu"), example("gpu")
+    names, gpu_names = models.Names.of(cpu), models.Names.of(gpu)
+    found = (*models.fixed_models(cpu), *models.fixed_models(gpu), *models.public_models(cpu, 1))
+    by_name = {config.name: config.text() for config in found}
+    return {
+        "member": by_name[names.member],
+        "network": by_name[gpu_names.network],
+        "map": by_name[gpu_names.map],
+        "decision": by_name[names.decision],
+        "method": by_name[cpu.name],
+        "detector": by_name[DETECTOR_MODEL],
+    }
 
 
 def main() -> int:

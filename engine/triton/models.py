@@ -1,20 +1,22 @@
 """The Triton models of a bundle: their configurations, from the contract.
 
-    detector = network -> map -> decision        the whole, calibrated
-    METHOD = network -> map                      the member, raw
-
-    detector = (network -> map) of each member -> fusion -> decision        of an ensemble's bundle
+    detector = METHOD-TAG -> decision                       the whole, calibrated
+    METHOD = METHOD-TAG                                     the member, raw
+    detector = MEMBER-TAG of each -> fusion -> decision     of an ensemble's bundle
 
 `detector` and the members are Triton ensembles that every new version of a bundle replaces. The models that they are
-made of, and for each member an ensemble METHOD-TAG like METHOD, on pictures of its own size, carry the tag of the
-member's bundle in their names and never change: no request can meet the network of one version and the thresholds of
-another.
+made of carry the tag of the member's bundle in their names and never change: no request can meet the network of one
+version and the thresholds of another.
+
+METHOD-TAG is network and map of one bundle, on pictures of its own size. On a GPU it is an ensemble of a TensorRT plan
+and the map, between which features stay on the device. On a CPU it is one model: features are the largest tensor of
+all, and Triton would copy them three times from one process to the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from engine.contract import (
     ANOMALY_MAP,
@@ -32,6 +34,7 @@ from engine.triton.served import Served, Size
 
 MAX_BATCH = 32
 _NETWORK_DELAY_US = 2000
+_CPU_INSTANCES = 2  # one computes while Triton copies pictures and maps of the other
 _BUNDLE, _PRECISION = "bundle", "precision"
 _WHOLE = {RAW_SCORE: "whole_score", RAW_MAP: "whole_map"}  # inside `detector`
 _STAY_ON_DEVICE = {"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}
@@ -51,17 +54,17 @@ class Names:
 
     @property
     def member(self) -> str:
-        """The member that stays the same when another version is published."""
+        """Pictures to raw scores and maps, the same whatever is published later."""
         return f"{self.method}-{self.tag}"
 
     @property
     def network(self) -> str:
-        """Pictures to the graph's outputs."""
+        """On a GPU: pictures to the graph's outputs."""
         return f"{self.member}-network"
 
     @property
     def map(self) -> str:
-        """The graph's outputs to raw scores and maps."""
+        """On a GPU: the graph's outputs to raw scores and maps."""
         return f"{self.member}-map"
 
     @property
@@ -82,8 +85,8 @@ class Names:
 def fixed_models(served: Served) -> tuple[ModelConfig, ...]:
     """All that never change, in the order in which they can be loaded."""
     if not served.members:
-        return (*_raw_models(served), _decision_model(served), _tagged_member(served))
-    found = [model for member in served.members for model in (*_raw_models(member), _tagged_member(member))]
+        return (*_raw_models(served), _decision_model(served))
+    found = [model for member in served.members for model in _raw_models(member)]
     found += [_resizing_model(served, size) for size in _other_sizes(served)]
     found += [_fusion_model(served), _decision_model(served)]
     return tuple({model.name: model for model in found}.values())  # members may be the same model twice
@@ -95,20 +98,26 @@ def public_models(served: Served, version: int) -> tuple[ModelConfig, ...]:
     return (*(_member_model(served, member, version) for member in members), _detector_model(served, version))
 
 
-def _raw_models(served: Served) -> tuple[ModelConfig, ModelConfig]:
-    """Network and map of one model."""
-    names, size = Names.of(served), served.size
-    picture = Tensor(INPUT_NAME, "TYPE_UINT8", (*size, 3))
-    gpu = served.flavour == "gpu"
-    near = Instances("KIND_GPU" if gpu else "KIND_CPU", 1, 0)
-    network = Instances(near.kind, 1, _NETWORK_DELAY_US)
-    runner = "tensorrt" if gpu else "python"
-    parameters = _STAY_ON_DEVICE if gpu else {}
+def _raw_models(served: Served) -> tuple[ModelConfig, ...]:
+    """METHOD-TAG of one bundle, after what it is made of."""
+    names, pictures, raw = Names.of(served), (_image(served.size),), _raw(served.size)
+    if served.flavour == "cpu":
+        instances = Instances("KIND_CPU", _CPU_INSTANCES, _NETWORK_DELAY_US)
+        own = _parameters(served)
+        return (
+            ModelConfig(names.member, MAX_BATCH, pictures, raw, backend="python", instances=instances, parameters=own),
+        )
+    between = _same(tensor.name for tensor in served.outputs)
+    network = Step(names.network, {INPUT_NAME: TRITON_IMAGE}, between)
+    last = Step(names.map, between, _same((RAW_SCORE, RAW_MAP)))
+    picture = Tensor(INPUT_NAME, "TYPE_UINT8", (*served.size, 3))
+    plan, near = Instances("KIND_GPU", 1, _NETWORK_DELAY_US), Instances("KIND_GPU", 1, 0)
     return (
-        ModelConfig(names.network, MAX_BATCH, (picture,), served.outputs, backend=runner, instances=network),
+        ModelConfig(names.network, MAX_BATCH, (picture,), served.outputs, backend="tensorrt", instances=plan),
         ModelConfig(
-            names.map, MAX_BATCH, served.outputs, _raw(size), backend="python", instances=near, parameters=parameters
+            names.map, MAX_BATCH, served.outputs, raw, backend="python", instances=near, parameters=_STAY_ON_DEVICE
         ),
+        ModelConfig(names.member, MAX_BATCH, pictures, raw, steps=(network, last), parameters=_parameters(served)),
     )
 
 
@@ -135,12 +144,8 @@ def _on_host(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...])
     return ModelConfig(name, MAX_BATCH, inputs, outputs, backend="python", instances=Instances("KIND_CPU", 1, 0))
 
 
-def _tagged_member(served: Served) -> ModelConfig:
-    return replace(_member_model(served, served, 1), name=Names.of(served).member)
-
-
 def _member_model(whole: Served, member: Served, version: int) -> ModelConfig:
-    """A member's network and map, on pictures of the whole's size."""
+    """A member under the name that clients know, on pictures of the whole's size."""
     return ModelConfig(
         member.name,
         MAX_BATCH,
@@ -181,15 +186,13 @@ def _raw_steps(served: Served) -> tuple[Step, ...]:
 
 
 def _member_steps(whole: Served, member: Served, raw: Mapping[str, str]) -> tuple[Step, ...]:
-    """Network and map, and a resize before them for another size; `raw` says how the ensemble calls score and map."""
-    names = Names.of(member)
-    between = {tensor.name: f"{member.name}_{tensor.name}" for tensor in member.outputs}
-    judged = Step(names.map, between, raw)
+    """The member, and a resize before it for another size; `raw` says how the ensemble calls score and map."""
+    name = Names.of(member).member
     if member.size == whole.size:
-        return Step(names.network, {INPUT_NAME: TRITON_IMAGE}, between), judged
-    picture = {INPUT_NAME: f"{member.name}_{INPUT_NAME}"}
-    resize = Step(Names.of(whole).resized(member.size), _same((TRITON_IMAGE,)), picture)
-    return resize, Step(names.network, picture, between), judged
+        return (Step(name, _same((TRITON_IMAGE,)), raw),)
+    own = f"{member.name}_{TRITON_IMAGE}"
+    resize = Step(Names.of(whole).resized(member.size), _same((TRITON_IMAGE,)), {INPUT_NAME: own})
+    return resize, Step(name, {TRITON_IMAGE: own}, raw)
 
 
 def _other_sizes(served: Served) -> tuple[Size, ...]:

@@ -3,7 +3,7 @@
 detector/config.pbtxt   names the version that is served; replacing this file is the switch
 detector/N/             served.json: which bundle version N is
 METHOD/...              likewise, for the member
-METHOD-TAG-network/...  what version N is made of; never changed, removed when no kept version needs it
+METHOD-TAG/...          what version N is made of; never changed, removed when no kept version needs it
 """
 
 from __future__ import annotations

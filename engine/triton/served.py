@@ -13,7 +13,7 @@ from engine.errors import UsageError
 from engine.triton.pbtxt import Tensor
 
 SERVED_NAME = "served.json"
-FORMAT = 1  # of what the models of a repository consist of: another one gives the same bundle other names
+FORMAT = 2  # of what the models of a repository consist of: another one gives the same bundle other names
 _TAG_DIGITS = 12
 
 Flavour = Literal["cpu", "gpu"]

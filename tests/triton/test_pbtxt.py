@@ -26,7 +26,7 @@ def shapes(tensors):
     return {tensor.name: (names[kind(tensor.data_type)], *tensor.dims) for tensor in tensors}
 
 
-@pytest.mark.parametrize("folder", ["network", "map", "decision", "member", "detector"])
+@pytest.mark.parametrize("folder", ["member", "network", "map", "decision", "method", "detector"])
 def test_the_files_of_the_source_are_what_the_contract_gives(folder):
     written = (ROOT / "model_repository" / folder / "config.pbtxt").read_text()
     assert written == example.configurations()[folder], "write them: python -m engine.triton.example"
@@ -46,7 +46,7 @@ def test_detector_is_the_contract_s():
     }
     assert list(config.version_policy.specific.versions) == [3]
     assert config.parameters["bundle"].string_value == "example@1"
-    assert [step.model_version for step in config.ensemble_scheduling.step] == [1, 1, 1]
+    assert [step.model_version for step in config.ensemble_scheduling.step] == [1, 1]
 
 
 def test_a_member_is_the_contract_s():
@@ -56,25 +56,27 @@ def test_a_member_is_the_contract_s():
 
 
 def test_what_runs_has_batching_instances_and_a_warm_up():
-    network, head, decision, member = models.fixed_models(example.example())
-    for config in map(parsed, (network.text(), head.text(), decision.text())):
+    member, decision = (parsed(config.text()) for config in models.fixed_models(example.example()))
+    for config in (member, decision):
         assert config.backend == "python"
         assert config.HasField("dynamic_batching")
-        assert [(group.count, group.kind) for group in config.instance_group] == [(1, 2)]  # KIND_CPU
+        assert [group.kind for group in config.instance_group] == [2]  # KIND_CPU
         assert {name for warm in config.model_warmup for name in warm.inputs} == {
             tensor.name for tensor in config.input
         }
         assert config.max_batch_size == models.MAX_BATCH
-    assert parsed(network.text()).dynamic_batching.max_queue_delay_microseconds > 0
-    assert not parsed(member.text()).model_warmup
+    assert member.dynamic_batching.max_queue_delay_microseconds > 0
 
 
 def test_on_a_gpu_the_network_is_a_plan_and_features_stay_there():
-    network, head, decision, _ = (parsed(config.text()) for config in models.fixed_models(example.example("gpu")))
+    gpu = [parsed(config.text()) for config in models.fixed_models(example.example("gpu"))]
+    network, head, member, decision = gpu
     assert network.platform == "tensorrt_plan"
     assert [group.kind for group in network.instance_group] == [1]  # KIND_GPU
     assert head.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value == "no"
     assert [group.kind for group in decision.instance_group] == [2]
+    assert [step.model_name for step in member.ensemble_scheduling.step] == [network.name, head.name]
+    assert not member.model_warmup
 
 
 def test_one_number_a_picture_has_a_shape_that_triton_takes():
@@ -84,7 +86,7 @@ def test_one_number_a_picture_has_a_shape_that_triton_takes():
 
 
 def _with_score():
-    served = example.example()
+    served = example.example("gpu")
     outputs = (Tensor("grid", "TYPE_FP32", (28, 28)), Tensor("score", "TYPE_FP32", ()))
     return type(served)(served.manifest, served.precision, served.flavour, served.name, outputs)
 

@@ -106,7 +106,7 @@ def test_what_fails_on_the_way_changes_nothing(path, export, bundle, tmp_path):
 
 def test_models_that_are_gone_are_missed_before_a_server_is_started(path):
     shutil.rmtree(path / Repository(path).models()[0])
-    with pytest.raises(UsageError, match=r"no fyd-\w+-network, which version 1 consists of"):
+    with pytest.raises(UsageError, match=r"no fyd-\w+, which version 1 consists of"):
         Repository(path).models()
 
 

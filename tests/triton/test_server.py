@@ -178,7 +178,7 @@ def test_down_leaves_nothing(run, own):
 
 
 def test_a_server_that_does_not_start_says_why_and_is_gone(own):
-    for path in own.glob("fyd-*-map/1/model.py"):
+    for path in own.glob("fyd-*-decision/1/model.py"):
         path.write_text("raise RuntimeError('broken on purpose')")
     with pytest.raises(BackendError, match="broken on purpose"):
         Server(Repository(own)).up()

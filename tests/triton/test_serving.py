@@ -86,7 +86,7 @@ def test_good_pictures_are_good_and_a_spot_is_where_it_is(client, ask, pictures)
 
 
 def test_requests_that_wait_are_run_together_and_answered_apart(client, bundle, repository, images, expected):
-    name = Names.of(repository.versions()[1]).network
+    name = Names.of(repository.versions()[1]).member
     before = client.get_inference_statistics(name).model_stats[0]
     answers = queue.Queue()
     for i in range(48):

@@ -1,7 +1,7 @@
-"""From the network's outputs to raw scores and maps: Mahalanobis map, alignment, smoothing, maximum.
+"""On a GPU, from the plan's outputs to raw scores and maps: Mahalanobis map, alignment, smoothing, maximum.
 
-Features in a GPU's memory are read where they lie, by DLPack, and the CUDA kernel runs on them; only maps and scores
-leave the device.
+Features are read where they lie, by DLPack, and the CUDA kernel runs on them; only maps and scores leave the device.
+What Triton holds in host memory, such as its warm-up, is computed there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TritonPythonModel:
         file = bundle.executable.gaussian
         gaussian = None if file is None else load_gaussian(folder / file.path)
         self._head = Head(bundle.manifest, gaussian)
-        self._device_head = DeviceHead(bundle.manifest, gaussian) if bundle.flavour == "gpu" else None
+        self._device_head = DeviceHead(bundle.manifest, gaussian)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """The graph's outputs to `raw_score` (N, 1) and `raw_map` (N, H, W)."""
@@ -41,6 +41,6 @@ class TritonPythonModel:
         return {RAW_SCORE: raw.scores.astype(np.float32)[:, np.newaxis], RAW_MAP: raw.maps}
 
     def _raw(self, inputs: Mapping[str, Any]) -> RawBatch:
-        if self._device_head is not None and not any(stub.in_host_memory(tensor) for tensor in inputs.values()):
-            return self._device_head(inputs)
-        return self._head({name: stub.host(tensor) for name, tensor in inputs.items()})
+        if any(stub.in_host_memory(tensor) for tensor in inputs.values()):
+            return self._head({name: stub.host(tensor) for name, tensor in inputs.items()})
+        return self._device_head(inputs)
