@@ -39,6 +39,7 @@ hypothesis.settings.load_profile("engine")
 _SHARED = ("trained", "gpus")  # fixtures that take long to make: all files that use one run in one process
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, those of a file stay together, and those that share what takes long."""
     group: dict[Path, str] = {}

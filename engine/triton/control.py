@@ -28,6 +28,13 @@ class Control:
             return False
         return True
 
+    def name(self) -> str:
+        """What the server was told that it is called; nothing where none answers."""
+        try:
+            return str(json.loads(self._call("GET", "v2", timeout_s=2.0))["name"])
+        except BackendError:
+            return ""
+
     def load(self, model: str) -> None:
         """Load a model, or again with its present configuration; raises BackendError with the server's reason."""
         self._call("POST", f"v2/repository/models/{model}/load")

@@ -94,16 +94,19 @@ class Server:
             if (running := self.running()) is not None:
                 return running
             self._clear()  # what a killed one left
-            path = self._plain_path()
-            found = installation.find(path, self._folder, self._name)
-            chosen = tuple(_port(wanted, usual) for wanted, usual in zip(ports, _USUAL_PORTS, strict=True))
-            running = self._start(found, path, chosen)
-            try:
-                self._wait_until_ready(running)
-            except BaseException:
-                self._clear()
-                raise
-            return running
+            while True:
+                path = self._plain_path()
+                found = installation.find(path, self._folder, self._name)
+                chosen = tuple(_port(wanted, usual) for wanted, usual in zip(ports, _USUAL_PORTS, strict=True))
+                running = self._start(found, path, chosen)
+                try:
+                    self._wait_until_ready(running)
+                except BaseException as error:
+                    self._clear()
+                    if isinstance(error, BackendError) and not all(map(_free, chosen)):
+                        continue  # another server took a port while this one was loading its models
+                    raise
+                return running
 
     def down(self) -> bool:
         """End the server and remove what it leaves: processes, shared memory, container. False where none ran.
@@ -179,8 +182,8 @@ class Server:
     def _wait_until_ready(self, running: Running) -> None:
         deadline_s = time.monotonic() + _START_S
         while time.monotonic() < deadline_s:
-            if running.control.ready(DETECTOR_MODEL):
-                return
+            if running.control.name() == running.shm_prefix and running.control.ready(DETECTOR_MODEL):
+                return  # it, and not another one that took the port
             if not running.alive:
                 raise BackendError(
                     f"{running.what}: ended at its start: {_last_words(running)}; all of it: {running.log}"
@@ -202,6 +205,7 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) ->
 def _options(repository: Repository, path: Path, ports: tuple[int, ...], prefix: str) -> list[str]:
     http, grpc, metrics = ports
     return [
+        f"--id={prefix}",
         f"--model-repository={path}",
         "--model-control-mode=explicit",
         *(f"--load-model={model}" for model in repository.all_models()),
@@ -222,14 +226,20 @@ def _options(repository: Repository, path: Path, ports: tuple[int, ...], prefix:
 def _port(wanted: int, usual: int) -> int:
     """A free port; raises UsageError where the wanted one is taken."""
     for port in (wanted,) if wanted else (usual, 0):
-        with closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        if (found := _free(port)) is not None:
+            return found
     raise UsageError(f"engine triton up: port {wanted} of {_HOST} is taken; give another one, or 0 for any")
+
+
+def _free(port: int) -> int | None:
+    """The port where it can be had; of 0, any that can be had."""
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return None
+        return int(probe.getsockname()[1])
 
 
 def _process(running: Running) -> psutil.Process | None:

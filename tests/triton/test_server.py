@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -175,6 +176,23 @@ def test_down_leaves_nothing(run, own):
     assert not left(running)
     assert run("status", own)[0] == 1
     assert run("down", own) == (0, {"repository": str(own), "ended": False})
+
+
+def test_two_that_start_at_the_same_time_each_serve_their_own(own, other, export, tmp_path):
+    """Both find the usual ports free; one loads its models longer and finds them taken."""
+    export(other, tmp_path / "other")
+    servers = [Server(Repository(own)), Server(Repository(tmp_path / "other"))]
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            running = list(pool.map(Server.up, servers))
+        assert len({address for each in running for address in (each.http, each.grpc, each.metrics)}) == 6
+        for each, wanted in zip(running, ("tiny@1", "tiny@2"), strict=True):
+            with grpc.InferenceServerClient(each.grpc) as client:
+                config = client.get_model_config("detector", as_json=True)["config"]
+            assert config["parameters"]["bundle"]["string_value"] == wanted
+    finally:
+        for server in servers:
+            server.down()
 
 
 def test_a_server_that_does_not_start_says_why_and_is_gone(own):
