@@ -34,7 +34,6 @@ from engine.triton.served import Served, Size
 
 MAX_BATCH = 32
 _NETWORK_DELAY_US = 2000
-_CPU_INSTANCES = 2  # one computes while Triton copies pictures and maps of the other
 _BUNDLE, _PRECISION = "bundle", "precision"
 _WHOLE = {RAW_SCORE: "whole_score", RAW_MAP: "whole_map"}  # inside `detector`
 _STAY_ON_DEVICE = {"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}
@@ -102,7 +101,7 @@ def _raw_models(served: Served) -> tuple[ModelConfig, ...]:
     """METHOD-TAG of one bundle, after what it is made of."""
     names, pictures, raw = Names.of(served), (_image(served.size),), _raw(served.size)
     if served.flavour == "cpu":
-        instances = Instances("KIND_CPU", _CPU_INSTANCES, _NETWORK_DELAY_US)
+        instances = Instances("KIND_CPU", 1, _NETWORK_DELAY_US)
         own = _parameters(served)
         return (
             ModelConfig(names.member, MAX_BATCH, pictures, raw, backend="python", instances=instances, parameters=own),
