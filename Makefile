@@ -27,7 +27,7 @@ demo: install  ## train on real pictures, serve a live stream, write a report (n
 	$(BIN)/engine demo
 
 test: install  ## run all tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-gpu: install  ## the tests that need a CUDA device, alone and under compute-sanitizer where it is installed
 	$(PIP) install --quiet -c constraints.txt -e '.[cuda]'

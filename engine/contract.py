@@ -204,13 +204,25 @@ class Ensemble(Struct, frozen=True):
 
     Its raw score is the weighted `mean`, or the `max`, of its members' surprises, its raw map likewise;
     `calibration` is of these. `frames` is a safetensors file of what the cascade's limit rests on, see
-    `engine.cascade`.
+    `engine.cascade`. `rest_ms` is what the members after the first added to a picture where the ensemble was made, with
+    what they have in common computed once; older ensembles do not tell.
     """
 
     members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=2)]
     rule: Rule
     calibration: Calibration
     frames: File
+    rest_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+    @property
+    def first_ms(self) -> float:
+        """What the first member takes of a picture."""
+        return self.members[0].cost_ms
+
+    @property
+    def others_ms(self) -> float:
+        """What the members after it add."""
+        return sum(member.cost_ms for member in self.members[1:]) if self.rest_ms is None else self.rest_ms
 
 
 class Input(Struct, frozen=True):

@@ -36,21 +36,6 @@ hypothesis.settings.register_profile("engine", deadline=None, database=None)
 hypothesis.settings.load_profile("engine")
 
 
-_SHARED = ("trained", "gpus")  # fixtures that take long to make: all files that use one run in one process
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those of a file stay together, and those that share what takes long."""
-    group: dict[Path, str] = {}
-    for item in items:
-        shared = [name for name in _SHARED if name in getattr(item, "fixturenames", ())]
-        if shared or item.path not in group:
-            group[item.path] = shared[0] if shared else str(item.path)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group[item.path]))
-
-
 def png(level: int, side: int = 32) -> bytes:
     """A grey PNG whose brightness is `level`."""
     return cv2.imencode(".png", np.full((side, side), level, np.uint8))[1].tobytes()

@@ -81,8 +81,9 @@ def evaluate(
 def _jury(judge: Any, bundle: Bundle, cascade: Cascade | None, precision: Precision) -> Any:
     jury = training("evaluation.jury", "eval")
     own = bundle.calibrations(precision)
-    members = {m.name: jury.Juror(own[m.name], m.cost_ms) for m in bundle.ensemble(precision).members}
-    return jury.Jury(judge, members, cascade)
+    ensemble = bundle.ensemble(precision)
+    members = {m.name: jury.Juror(own[m.name], m.cost_ms) for m in ensemble.members}
+    return jury.Jury(judge, members, ensemble.others_ms, cascade)
 
 
 def _line(config: Path | None, name: str | None, camera: str | None) -> Line | None:

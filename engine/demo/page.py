@@ -86,17 +86,17 @@ def _members(streamed: Streamed, found: Evaluation, bundle: Bundle) -> Table:
     from trainers.evaluation.report import Table
 
     ensemble = bundle.ensemble("fp32")
-    costs_ms = {member.name: member.cost_ms for member in ensemble.members}
     rows = []
-    for name, cost_ms in costs_ms.items():
+    for name, cost_ms in ((member.name, member.cost_ms) for member in ensemble.members):
         good, defective = (np.array([p.members[name] for p in judged]) for judged in (found.good, found.defective))
         scale = bundle.members[name].calibration("fp32").image
         rows.append(_row(f"{name} alone", good, defective, scale, cost_ms))
     good, defective = (np.array([p.raw_score for p in judged]) for judged in (found.good, found.defective))
-    rows.append(_row("all, fused", good, defective, ensemble.calibration.image, sum(costs_ms.values())))
+    whole_ms = ensemble.first_ms + ensemble.others_ms
+    rows.append(_row("all, fused", good, defective, ensemble.calibration.image, whole_ms))
     good, defective = (raw_scores(results) for results in (streamed.good, streamed.defective))
-    run = sum(costs_ms[name] for result in streamed.results for name in result.scores)
-    mean_ms = run / len(streamed.results)
+    escalated = float(np.mean([len(result.scores) > 1 for result in streamed.results]))
+    mean_ms = ensemble.first_ms + escalated * ensemble.others_ms
     rows.append(_row("cascade, as streamed", good, defective, ensemble.calibration.image, mean_ms))
     intro = (
         "Each by a threshold of its own for the same share of good cells rejected. The cost is of one cell on this "

@@ -59,7 +59,8 @@ class Replay:
 def replay(settings: Config, origin: str, chosen: Chosen) -> Replay:
     """See the chosen frames of the line `origin` again, in the one line of `settings` and by its bundle.
 
-    Raises UsageError where that line is `origin` or has frames waiting, BundleError, StreamError.
+    Raises UsageError where that line is `origin` or has frames waiting, and where there is no line `origin`;
+    BundleError, StreamError.
     """
     (line,) = settings.line
     if line.name == origin:
@@ -69,11 +70,26 @@ def replay(settings: Config, origin: str, chosen: Chosen) -> Replay:
     link = Link(settings.redis, read_password(settings.redis), "engine-replay")
     try:
         link.open()
+        old = line_keys(settings.redis.prefix, origin)
+        _require(link, origin, old)
         run = _Replay(link, settings, line_keys(settings.redis.prefix, line.name), loaded.watches(settings))
-        return run.of(pages(link, line_keys(settings.redis.prefix, origin), chosen), loaded.model)
+        return run.of(pages(link, old, chosen), loaded.model)
     finally:
         link.close()
         loaded.predictor.close()
+
+
+def _require(link: Link, line: str, keys: LineKeys) -> None:
+    """Raise UsageError for a line of which the server has nothing."""
+    streams = [keys.frames, keys.results, keys.dead]
+    client: Any = link.client(keys.frames)
+    with link.translated(streams):
+        known = client.exists(*streams)
+    if not known:
+        raise UsageError(
+            f"--line: expected a line of which the server has frames, results or dead letters, got {line}: there is no "
+            f"{', '.join(streams)}"
+        )
 
 
 class _Replay:

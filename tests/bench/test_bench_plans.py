@@ -90,7 +90,7 @@ def test_times_and_shares():
     row = {**bench_plans.alone(ConstantPredictor(), images, 0.02), "overlapped_frames_per_s": 1000.0}
     assert 0 < row["p50_ms"] <= row["p99_ms"]
     assert row["frames_per_s"] == pytest.approx(4 / row["p50_ms"] * 1e3, rel=0.5)
-    assert bench_plans.overlapped(ConstantPredictor(), images, 0.02) > 0
+    assert bench_plans.overlapped(ConstantPredictor(), images, 0.5) > 0
     device = Device({"fp32": 1e12}, 1e12, 1e12)
     shares = bench_plans.share(row | {"p50_ms": 8.0}, 4, "fp32", Work(1e9, 0, 0, 0), device)
     assert shares == {"least_ms": 4.0, "bound": "arithmetic", "of_roofline": 0.5, "overlapped_of_roofline": 1.0}
@@ -128,6 +128,7 @@ def test_the_script_goes_on_after_a_step_that_fails(tmp_path):
         "OUT": str(tmp_path / "out"),
         "SITE": str(tmp_path / "site"),
         "BUNDLES": str(tmp_path / "bundles"),
+        "PYTHON": "false",
         "STEPS": "tests plans",
     }
     done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=False)

@@ -18,14 +18,14 @@ from engine.streams.link import Link
 def again(line, tiny):
     """Replay the line by the small bundle into `line1-again`."""
 
-    def again(chosen, name="line1-again", bundle=None, **delivery):
+    def again(chosen, name="line1-again", bundle=None, of=line.name, **delivery):
         config = Config(
             redis=Redis(url=line.url, prefix=line.prefix),
             line=(settings.Line(name=name, bundle=str(bundle or tiny.path)),),
             delivery=settings.Delivery(**delivery),
             runtime=Runtime(backend="onnx", threads=1),
         )
-        return replay(config, line.name, chosen)
+        return replay(config, of, chosen)
 
     return again
 
@@ -125,6 +125,8 @@ def test_what_makes_no_sense_is_refused(again, kept, line, tmp_path):
         again(Chosen(kept=True), name="line1")
     with pytest.raises(BundleError, match="no bundle here"):
         again(Chosen(kept=True), bundle=tmp_path)
+    with pytest.raises(UsageError, match=r"--line: .* got lien1: there is no .*\{lien1\}:frames"):
+        again(Chosen(kept=True), of="lien1")
     with pytest.raises(UsageError, match="--from: expected an entry id"):
         Chosen(kept=True, first="yesterday")
     with pytest.raises(UsageError, match="--type: chooses among dead letters"):

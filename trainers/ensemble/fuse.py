@@ -157,8 +157,8 @@ class _Fusing:
         save_file({f"{k}.{f}": getattr(each, f) for k, each in frames.items() for f in ("first", "fused")}, path)
         members = self._members(folder, fused.scales, how)
         ensemble = Ensemble(members, how.rule, calibration, bundles.describe(path, folder))
-        rest_ms = self._rest_ms(folder, ensemble)
-        return ensemble, _measured(frames, how.mixture, calibration, self.models[0].cost_ms, rest_ms)
+        ensemble = msgspec.structs.replace(ensemble, rest_ms=self._rest_ms(folder, ensemble))
+        return ensemble, _measured(frames, how.mixture, ensemble)
 
     def _members(self, folder: Path, scales: Scales, how: How) -> tuple[Member, ...]:
         networks = self._networks(folder)
@@ -257,11 +257,9 @@ def _spread(rows: npt.NDArray[np.intp], most: int) -> list[int]:
     return [int(row) for row in rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.intp)]]
 
 
-def _measured(
-    frames: dict[str, Pairs], mixture: Mixture, calibration: Calibration, first_ms: float, rest_ms: float
-) -> dict[str, float | int | str | None]:
+def _measured(frames: dict[str, Pairs], mixture: Mixture, ensemble: Ensemble) -> dict[str, float | int | str | None]:
     """The cascade at its default bound: what it costs and what it changes, on every kind of frame."""
-    level = calibration.not_good_from
+    level, rest = ensemble.calibration.not_good_from, ensemble.others_ms / ensemble.first_ms
     limit: Limit = exit_limit(frames["good"], frames[MADE_UP], mixture, level, DEFAULT_BOUND)
     shares: dict[str, Outcome] = {kind: outcome(frames[kind], limit, level) for kind in KINDS}
     escalated = (1 - DEFECT_SHARE) * (1 - shares["good"].exits) + DEFECT_SHARE * (1 - shares["synthetic"].exits)
@@ -270,8 +268,8 @@ def _measured(
         "cascade_how": limit.how,
         "cascade_frames": limit.n,
         "cascade_limit": limit.surprise if np.isfinite(limit.surprise) else None,
-        "cascade_mean_cost": 1 + escalated * rest_ms / first_ms,
-        "full_cost": 1 + rest_ms / first_ms,
+        "cascade_mean_cost": 1 + escalated * rest,
+        "full_cost": 1 + rest,
     }
     for kind, share in shares.items():
         facts |= {f"{kind}_n": share.n, f"{kind}_exits": share.exits, f"{kind}_disagreement": share.disagreement}
@@ -281,7 +279,7 @@ def _measured(
 def _untimed(ensemble: Ensemble) -> Ensemble:
     """Without what differs from one run to the next."""
     members = tuple(msgspec.structs.replace(member, cost_ms=1.0) for member in ensemble.members)
-    return msgspec.structs.replace(ensemble, members=members)
+    return msgspec.structs.replace(ensemble, members=members, rest_ms=None)
 
 
 def _manifest(

@@ -46,11 +46,12 @@ class Juror:
 class Jury:
     """An ensemble: the `judge` is all members fused, `members` are in the order in which they run, the cheapest first.
 
-    `cascade` is None where it is off or lets nothing exit.
+    `rest_ms` is what those after the first add to a picture. `cascade` is None where it is off or lets nothing exit.
     """
 
     judge: Judge
     members: Mapping[str, Juror]
+    rest_ms: float
     cascade: Cascade | None
 
     def look(self, sheets: U8) -> tuple[RawBatch, RawBatch, Mask]:
@@ -103,6 +104,7 @@ class Cascaded:
 class Comparison:
     """What each of them found on the same pictures; costs are of one picture where the ensemble was made.
 
+    `costs_ms` are of each member by itself, `rest_ms` is what those after the first add to it.
     `narrowed` says that a region of interest was set, which `members` alone do not heed.
     """
 
@@ -110,20 +112,25 @@ class Comparison:
     fused: Evaluation
     cascade: Cascaded | None
     costs_ms: Mapping[str, float]
+    rest_ms: float
     narrowed: bool
 
     @property
     def fused_ms(self) -> float:
-        """Of all members."""
-        return sum(self.costs_ms.values())
+        """Of all members, with what they have in common computed once."""
+        return self.first_ms + self.rest_ms
+
+    @property
+    def first_ms(self) -> float:
+        """Of the first member."""
+        return next(iter(self.costs_ms.values()))
 
     @property
     def cascade_ms(self) -> float | None:
         """Of the first member on every frame and of the others on those that escalate."""
         if self.cascade is None:
             return None
-        first, *others = self.costs_ms.values()
-        return first + self.cascade.escalated * sum(others)
+        return self.first_ms + self.cascade.escalated * self.rest_ms
 
     def document(self) -> dict[str, Json]:
         """The JSON of `engine eval --json` of an ensemble."""
@@ -178,6 +185,7 @@ def compare(jury: Jury, dataset: Dataset, progress: Progress) -> Comparison:
         fused=whole,
         cascade=None if jury.cascade is None else _cascaded(jury.cascade, cascaded.evaluation(), whole, exits, judge),
         costs_ms={name: juror.cost_ms for name, juror in jury.members.items()},
+        rest_ms=jury.rest_ms,
         narrowed=narrowed,
     )
 

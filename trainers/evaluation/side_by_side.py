@@ -134,7 +134,7 @@ def _cascade(comparison: Comparison, cascade: Cascaded) -> Tiles:
             )
         )
     if comparison.cascade_ms is not None:
-        once = next(iter(comparison.costs_ms.values()))
+        once = comparison.first_ms
         meaning = (
             f"A frame, with one defect in {1 / DEFECT_SHARE:.0f}: {comparison.cascade_ms / once:.2f} times {first} "
             f"alone ({once:.1f} ms); all members on every frame would take {comparison.fused_ms:.1f} ms."

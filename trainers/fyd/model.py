@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.errors import UsageError
 from trainers.backbones import STRIDES, Backbone
 from trainers.dataset.pixels import in_unit_range
 from trainers.fyd.alignment import FeatureAlignment, ImageAlignment, compose, inverse, warp
@@ -96,8 +97,13 @@ class Network(nn.Module):
 
 
 def pick_channels(backbone: Backbone, channels: int | None, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The channels of each level that make up a seeded random subset of `channels` of all (PaDiM's reduction)."""
+    """The channels of each level that make up a seeded random subset of `channels` of all (PaDiM's reduction).
+
+    Raises UsageError where there are not so many.
+    """
     total = sum(backbone.channels)
+    if channels is not None and channels > total:
+        raise UsageError(f"--channels {channels}: the backbone has {total}; give fewer, or leave it out for all")
     generator = torch.Generator().manual_seed(seed)
     kept = torch.randperm(total, generator=generator)[: channels or total].sort().values
     starts = [0, backbone.channels[0], backbone.channels[0] + backbone.channels[1]]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.alignment import to_picture
+from engine.errors import UsageError
 from trainers import backbones
 from trainers.base import TrainOptions
 from trainers.dataset import resized
@@ -254,6 +255,8 @@ def test_channels_are_a_seeded_subset_of_all_features():
     assert len(kept) == 40
     assert kept.tolist() == sorted(set(kept.tolist()))
     torch.testing.assert_close(some, everything[:, kept])
+    with pytest.raises(UsageError, match=r"--channels 449: the backbone has \d+; give fewer"):
+        pick_channels(whole.backbone, 449, seed=0)
     again = pick_channels(whole.backbone, 40, seed=0)
     other = pick_channels(whole.backbone, 40, seed=1)
     assert [p.tolist() for p in again] == [part.get_buffer(f"picked{i}").tolist() for i in range(3)]
