@@ -168,10 +168,10 @@ def test_damage_in_a_chunk_that_no_decoder_needs_is_damage() -> None:
 def test_a_chunk_that_claims_gigabytes_is_refused_before_they_are_allocated() -> None:
     data = saved(Image.fromarray(scene()), "PNG")
     position = data.index(b"IDAT") - 4
-    started_s = time.monotonic()
+    started_s = time.process_time()
     with pytest.raises(DecodeError, match="inside a chunk"):
         decoded("png", data[:position] + struct.pack(">I", 3 << 30) + data[position + 4 :])
-    assert time.monotonic() - started_s < 0.5
+    assert time.process_time() - started_s < 0.5
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", b"GIF89a" + bytes(50), b"\x89PNG\r\n\x1a\n"])
@@ -207,10 +207,10 @@ def test_a_jpeg_of_endless_scans_is_refused_by_their_number() -> None:
     """Each scan goes over the whole picture: a small file could keep a decoder busy for minutes."""
     data = saved(Image.new("RGB", (4000, 4000)), "JPEG", progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
-    started_s = time.monotonic()
+    started_s = time.process_time()
     with pytest.raises(DecodeError, match="210 scans"):
         decoded("jpeg", data[:-2] + 200 * last + data[-2:])
-    assert time.monotonic() - started_s < 0.5
+    assert time.process_time() - started_s < 0.5
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
