@@ -95,18 +95,12 @@ class Server:
                 return running
             self._clear()  # what a killed one left
             while True:
-                path = self._plain_path()
-                found = installation.find(path, self._folder, self._name)
                 chosen = tuple(_port(wanted, usual) for wanted, usual in zip(ports, _USUAL_PORTS, strict=True))
-                running = self._start(found, path, chosen)
                 try:
-                    self._wait_until_ready(running)
-                except BaseException as error:
-                    self._clear()
-                    if isinstance(error, BackendError) and not all(map(_free, chosen)):
-                        continue  # another server took a port while this one was loading its models
-                    raise
-                return running
+                    return self._started(chosen)
+                except BackendError:
+                    if all(map(_free, chosen)):
+                        raise  # else another server took a port while this one was loading its models
 
     def down(self) -> bool:
         """End the server and remove what it leaves: processes, shared memory, container. False where none ran.
@@ -154,6 +148,17 @@ class Server:
         link.unlink(missing_ok=True)
         link.symlink_to(path)
         return link
+
+    def _started(self, ports: tuple[int, ...]) -> Running:
+        """A server that is ready; nothing of it is left where it raises."""
+        path = self._plain_path()
+        running = self._start(installation.find(path, self._folder, self._name), path, ports)
+        try:
+            self._wait_until_ready(running)
+        except BaseException:
+            self._clear()
+            raise
+        return running
 
     def _start(self, found: Installation, repository: Path, ports: tuple[int, ...]) -> Running:
         prefix = f"{self._name}-{secrets.token_hex(4)}-"

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as backend
 
+from engine.contract import RAW_MAP, RAW_SCORE
 from engine.errors import BackendError
 
 Array = npt.NDArray[Any]
@@ -49,6 +50,11 @@ def in_host_memory(tensor: Any) -> bool:
 def host(tensor: Any) -> Array:
     """A tensor in host memory as an array, without a copy."""
     return np.from_dlpack(tensor)
+
+
+def raw(scores: Array, maps: Array) -> dict[str, Array]:
+    """Scores (N,) and maps (N, H, W) as `raw_score` (N, 1) and `raw_map`."""
+    return {RAW_SCORE: scores.astype(np.float32)[:, np.newaxis], RAW_MAP: maps}
 
 
 def _answer(requests: Sequence[Any], compute: Compute) -> list[Any]:

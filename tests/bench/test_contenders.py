@@ -34,8 +34,7 @@ def test_contenders_give_the_defined_distances(contender, expected):
     assert contender.seconds(FEATURES) > 0
 
 
-def test_the_table_has_a_row_for_each_contender_and_batch(monkeypatch):
-    monkeypatch.setattr(contenders, "_PAUSE_S", 0)
+def test_the_table_has_a_row_for_each_contender_and_batch():
     document = answer(1, (Case(3, 4, 5),), rounds=1).document
     assert [row["batch"] for row in document["rows"]] == [1] * 7 + [8] * 7
     assert "| 3x4x5 | 8 | NumPy einsum |" in table(document)

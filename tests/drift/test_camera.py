@@ -31,7 +31,7 @@ def begins(camera: Camera, frames: np.ndarray) -> int:
 @pytest.mark.parametrize("n", [20, 200])
 def test_good_frames_like_the_training_s_begin_drifts_no_more_often_than_stated(n):
     draw = np.random.default_rng(n)
-    cameras, frames = 30, 2000
+    cameras, frames = 60, 2000
     found = [
         begins(Camera(rule_of(reference(draw, n), 12.0, OFTEN)), draw.gamma(4.0, size=(frames, len(SIGNALS))))
         for _ in range(cameras)

@@ -32,5 +32,4 @@ class TritonPythonModel:
             scores.append(member.image.of(raw_scores.astype(np.float64)))
             maps.append(resized(member.pixel.of(stub.host(inputs[f"{member.name}_{RAW_MAP}"])), self._size))
         weights, rule = [member.weight for member in self._ensemble.members], self._ensemble.rule
-        fused = fuse(scores, weights, rule)
-        return {RAW_SCORE: fused.astype(np.float32)[:, np.newaxis], RAW_MAP: fuse(maps, weights, rule)}
+        return stub.raw(fuse(scores, weights, rule), fuse(maps, weights, rule))

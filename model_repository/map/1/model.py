@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engine.contract import RAW_MAP, RAW_SCORE
 from engine.serving.base import RawBatch
 from engine.serving.detector import load_gaussian
 from engine.serving.head import Head
@@ -38,7 +35,7 @@ class TritonPythonModel:
 
     def _answer(self, inputs: Mapping[str, Any]) -> dict[str, stub.Array]:
         raw = self._raw(inputs)
-        return {RAW_SCORE: raw.scores.astype(np.float32)[:, np.newaxis], RAW_MAP: raw.maps}
+        return stub.raw(raw.scores, raw.maps)
 
     def _raw(self, inputs: Mapping[str, Any]) -> RawBatch:
         if any(stub.in_host_memory(tensor) for tensor in inputs.values()):

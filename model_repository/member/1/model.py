@@ -1,4 +1,4 @@
-"""A bundle on the CPU: pictures to raw scores and maps, by its network and what comes after it.
+"""A bundle on the CPU: pictures to raw scores and maps, as in-process.
 
 On a GPU it is two models: a TensorRT plan, and the map on its device.
 """
@@ -9,12 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engine.contract import RAW_MAP, RAW_SCORE, TRITON_IMAGE
-from engine.serving.detector import load_gaussian
-from engine.serving.head import Head
-from engine.serving.onnx import OnnxNetwork
+from engine.bundle import Bundle
+from engine.contract import TRITON_IMAGE
+from engine.serving.select import open_local
 from engine.triton import served, stub
 
 
@@ -22,12 +19,10 @@ class TritonPythonModel:
     """What Triton's python backend calls."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Load the network that lies in the version's folder, and the Gaussian where the bundle has one."""
+        """Load the bundle's files that lie in the version's folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
         bundle = served.read(folder)
-        network, gaussian = bundle.executable.network, bundle.executable.gaussian
-        self._network = OnnxNetwork(folder / network.path, threads=0)
-        self._head = Head(bundle.manifest, None if gaussian is None else load_gaussian(folder / gaussian.path))
+        self._predictor = open_local(Bundle(folder, bundle.manifest), "onnx", bundle.precision, threads=0)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """`IMAGE` (N, H, W, 3) uint8 to `raw_score` (N, 1) and `raw_map` (N, H, W)."""
@@ -35,8 +30,8 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Release the network."""
-        self._network.close()
+        self._predictor.close()
 
     def _look(self, inputs: Mapping[str, Any]) -> dict[str, stub.Array]:
-        raw = self._head(self._network.run(stub.host(inputs[TRITON_IMAGE])))
-        return {RAW_SCORE: raw.scores.astype(np.float32)[:, np.newaxis], RAW_MAP: raw.maps}
+        raw = self._predictor.predict(stub.host(inputs[TRITON_IMAGE]))
+        return stub.raw(raw.scores, raw.maps)

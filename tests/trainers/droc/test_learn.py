@@ -38,9 +38,9 @@ def losses(learning, pictures):
 
 @pytest.mark.parametrize("pretext", ["rotation", "contrastive", "distaug"])
 def test_it_learns(pretext, pictures):
-    settings = replace(QUICK, pretext=pretext, epochs=8, learning_rate=0.05, head_layers=1)
+    settings = replace(QUICK, pretext=pretext, epochs=16, learning_rate=0.05, head_layers=1)
     found = losses(learner(settings), pictures)
-    assert np.mean(found[-3:]) < found[0] - 0.1  # most of it is learnt in the first pass
+    assert np.mean(found[-3:]) < np.mean(found[:3]) - 0.1
 
 
 def test_steps_are_of_one_size_and_pictures_equally_often(pictures):
