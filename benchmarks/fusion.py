@@ -21,11 +21,11 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.cascade_speed import cascade_speed
 from benchmarks.harness import Answer, Context, DataSet, Document, bundle_of, data_sets, engine
-from benchmarks.resplits import cross_fitted, fit_tails, fused, levels, limit_of, resplit, surprises
+from benchmarks.resplits import cross_fitted, fit_tails, fused, levels, limit_of, pairs_of, resplit
 from engine import bundle as bundles
 from engine.appearance import NAMES, appearance
 from engine.bundle import Bundle
-from engine.cascade import DEFECT_SHARE, Mixture, Pairs, outcome
+from engine.cascade import DEFECT_SHARE, Mixture, outcome
 from engine.contract import MANIFEST_NAME
 from engine.images import resize
 from engine.serving.select import open_local
@@ -197,7 +197,8 @@ def _row(context: Context, data: DataSet, scores: Scores) -> Document:
     rules = {rule: _fused_pairs(scores, rule) for rule in _RULES}
     cascade = _cascade(scores)
     everything = np.concatenate([scores.good, scores.test_good], axis=1)
-    found = resplit(everything, scores.mixture(_DEFAULT), TARGETS, _CASCADE_TARGET)
+    copies = scores.copies.reshape(len(scores.names), -1)
+    found = resplit(everything, copies, scores.mixture(_DEFAULT), TARGETS, _CASCADE_TARGET)
     return {
         "name": data.name,
         "n_joint": scores.good.shape[1],
@@ -235,13 +236,10 @@ def _cascade(scores: Scores) -> Document:
     """At the default bound: who exits, and who would have been judged otherwise."""
     mixture, tails = scores.mixture(_DEFAULT), fit_tails(scores.good)
     (level,) = levels(scores.good, mixture, (_CASCADE_TARGET,))
-    limit = limit_of(scores.good, mixture, level)
     copies = scores.copies.reshape(len(scores.names), -1)
+    limit = limit_of(scores.good, copies, mixture, level)
     kinds = {"test_good": scores.test_good, "synthetic": copies, "test_defective": scores.test_defective}
-    found = {
-        kind: outcome(Pairs(surprises(tails, raw)[0], fused(tails, raw, mixture)), limit, level)
-        for kind, raw in kinds.items()
-    }
+    found = {kind: outcome(pairs_of(tails, raw, mixture), limit, level) for kind, raw in kinds.items()}
     shares = {kind: asdict(each) for kind, each in found.items()}
     return {"how": limit.how, "frames": limit.n, "bound": limit.bound, **shares}
 

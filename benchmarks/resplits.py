@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.cascade import DEFAULT_BOUND, Limit, Mixture, Outcome, Pairs, exit_limit, outcome
+from engine.cascade import DEFAULT_BOUND, MADE_UP, Limit, Mixture, Outcome, Pairs, exit_limit, outcome
 from engine.contract import Tail
 from engine.fusion import fuse
 from engine.types import F64
@@ -47,13 +47,14 @@ class Resplits:
     disagreement: float
 
 
-def resplit(good: F64, mixture: Mixture, targets: tuple[float, ...], cascade_target: float) -> Resplits:
-    """Of raw scores (M, n), of the first member first; the cascade is judged at one target."""
+def resplit(good: F64, copies: F64, mixture: Mixture, targets: tuple[float, ...], cascade_target: float) -> Resplits:
+    """Of raw scores (M, n), of the first member first; the cascade, which heeds `copies` with synthetic defects
+    (M, k), is judged at one target."""
     random = np.random.default_rng(0)
     made_up = [copula.made_up(good, random.normal(size=good.shape)) for _ in range(_MADE_UP)]
     low, high = np.quantile([_rates(each, mixture, targets) for each in made_up], [0.025, 0.975], axis=0)
     splits = _splits(good.shape[1])
-    outcomes = [_cascade(good, mixture, cascade_target, *rows) for rows in splits]
+    outcomes = [_cascade(good, copies, mixture, cascade_target, *rows) for rows in splits]
     return Resplits(
         n=good.shape[1],
         judged=sum(len(judged) for _, judged in splits),
@@ -97,10 +98,19 @@ def levels(good: F64, mixture: Mixture, targets: tuple[float, ...]) -> list[floa
     return [find(scores, target, FOLDS)[0] for target in targets]
 
 
-def limit_of(good: F64, mixture: Mixture, level: float) -> Limit:
-    """Of the cascade at its default bound, as `trainers.ensemble.fuse` finds it."""
-    made_up = copula.simulated(good, mixture)
-    return exit_limit(cross_fitted(good, mixture), made_up, mixture, level, DEFAULT_BOUND)
+def limit_of(good: F64, copies: F64, mixture: Mixture, level: float) -> Limit:
+    """Of the cascade at its default bound, as `trainers.ensemble.fuse` finds it; `copies` (M, k) have defects."""
+    frames = {
+        "good": cross_fitted(good, mixture),
+        "synthetic": pairs_of(fit_tails(good), copies, mixture),
+        MADE_UP: copula.simulated(good, mixture),
+    }
+    return exit_limit(frames, mixture, level, DEFAULT_BOUND)
+
+
+def pairs_of(tails: list[Tail], raw: F64, mixture: Mixture) -> Pairs:
+    """(M, n) raw scores -> the first member's surprises and the fused ones."""
+    return Pairs(tails[0].of(raw[0]), fused(tails, raw, mixture))
 
 
 def _splits(n: int) -> list[tuple[Rows, Rows]]:
@@ -120,9 +130,8 @@ def _rates(good: F64, mixture: Mixture, targets: tuple[float, ...]) -> tuple[flo
     return tuple(map(float, alarms / judged))
 
 
-def _cascade(good: F64, mixture: Mixture, target: float, fitting: Rows, others: Rows) -> Outcome:
+def _cascade(good: F64, copies: F64, mixture: Mixture, target: float, fitting: Rows, others: Rows) -> Outcome:
     known = good[:, fitting]
-    tails = fit_tails(known)
     (level,) = levels(known, mixture, (target,))
-    unseen = Pairs(tails[0].of(good[0, others]), fused(tails, good[:, others], mixture))
-    return outcome(unseen, limit_of(known, mixture, level), level)
+    unseen = pairs_of(fit_tails(known), good[:, others], mixture)
+    return outcome(unseen, limit_of(known, copies, mixture, level), level)

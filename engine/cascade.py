@@ -12,13 +12,16 @@ one that bounds the rate of that among good frames exchangeable with those it re
   estimate.
 
 Only good verdicts exit: what is rejected is rare, and its map should show what all members see. Good frames say nothing
-about defects: those that would slip through are counted on synthetic and, where there are any, labelled ones. A frame
-that the others need only find a little odd to change its verdict never exits, whatever the bound (`Mixture.settled`).
+about defects: those that would slip through are counted on synthetic and, where there are any, labelled ones. Whatever
+the bound, of the synthetic ones that the full ensemble finds at most one in a hundred exits, so a cheap member that
+sees little speaks for few frames; and a frame that the others need only find a little odd to change its verdict never
+exits (`Mixture.settled`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +39,7 @@ DEFECT_SHARE = 0.01  # of the frames, for a mean cost
 KINDS = ("good", "synthetic", "labelled")
 MADE_UP = "made_up"
 _ODD = 0.99
+_LOST = 0.01  # of the synthetic defects that the full ensemble finds
 _ROUNDING = 1e-9
 
 
@@ -83,20 +87,27 @@ class Outcome:
     disagreement: float
 
 
-def exit_limit(good: Pairs, made_up: Pairs, mixture: Mixture, level: float, bound: float) -> Limit:
-    """The limit for a fused `level` from which a frame is not good, and a bound on the disagreement."""
+def exit_limit(frames: Mapping[str, Pairs], mixture: Mixture, level: float, bound: float) -> Limit:
+    """The limit for a fused `level` from which a frame is not good, and a bound on the disagreement.
+
+    Of frames by their kind, as `read` gives them: good, made up and synthetic ones count.
+    """
+    good, made_up = frames["good"], frames[MADE_UP]
     n = len(good.first)
     counted = (n + 1) * bound >= 1 - _ROUNDING
     pairs = good if counted else made_up
-    wrong = np.sort(pairs.first[pairs.fused >= level])
     allowed = math.floor((len(pairs.first) + 1) * bound + _ROUNDING)
-    if allowed < 1:
-        highest = -np.inf
-    else:
-        highest = np.inf if len(wrong) < allowed else float(np.nextafter(wrong[allowed - 1], -np.inf))
-    return Limit(
-        min(highest, mixture.settled(made_up, level), _below(level)), bound, "conformal" if counted else "tail-fit", n
-    )
+    highest = _highest(pairs, level, allowed - 1) if allowed else -np.inf
+    found = int((frames["synthetic"].fused >= level).sum())
+    seen = _highest(frames["synthetic"], level, math.floor(found * _LOST))
+    highest = min(highest, seen, mixture.settled(made_up, level), _below(level))
+    return Limit(highest, bound, "conformal" if counted else "tail-fit", n)
+
+
+def _highest(pairs: Pairs, level: float, wrong: int) -> float:
+    """The limit up to which so many frames exit that the full ensemble would not have called good."""
+    those = np.sort(pairs.first[pairs.fused >= level])
+    return np.inf if len(those) <= wrong else _below(those[wrong])
 
 
 def outcome(pairs: Pairs, limit: Limit, level: float) -> Outcome:
@@ -117,5 +128,5 @@ def read(path: Path) -> dict[str, Pairs]:
 
 
 def _below(level: float) -> float:
-    """So that the first surprise of what exits is itself a good score on the fused scale."""
+    """The next surprise: of what exits, the first one is itself a good score on the fused scale."""
     return float(np.nextafter(np.float64(level), -np.inf))

@@ -18,13 +18,22 @@ def frames(n, seed, correlation=0.5):
     return Pairs(members[0], members.mean(axis=0))
 
 
+NONE = Pairs(np.zeros(1), np.zeros(1))  # made-up frames on which the others say nothing
+FIRST = Mixture((1.0, 1.0), "mean")
+
+
+def of(good, made_up=NONE, synthetic=NONE):
+    """Frames by their kind."""
+    return {"good": good, cascade.MADE_UP: made_up, "synthetic": synthetic}
+
+
 LEVEL = float(np.quantile(frames(200_000, 0).fused, 0.99))
 
 
 @pytest.mark.parametrize(("n", "bound"), [(600, 0.002), (1500, 0.002), (1500, 0.005), (400, 0.01)])
 def test_the_bound_is_kept_on_the_mean_over_exchangeable_frames(n, bound):
     new = frames(200_000, 1)
-    limits = [exit_limit(frames(n, seed), NONE, FIRST, LEVEL, bound) for seed in range(2, 202)]
+    limits = [exit_limit(of(frames(n, seed)), FIRST, LEVEL, bound) for seed in range(2, 202)]
     assert {limit.how for limit in limits} == {"conformal"}
     found = [outcome(new, limit, LEVEL) for limit in limits]
     rates = np.array([each.disagreement for each in found])
@@ -38,14 +47,10 @@ def surprises(n, seed):
     return Pairs(members[0], members.mean(axis=0))
 
 
-NONE = Pairs(np.zeros(1), np.zeros(1))  # made-up frames on which the others say nothing
-FIRST = Mixture((1.0, 1.0), "mean")
-
-
 def test_a_limit_from_few_frames_is_counted_on_made_up_ones():
     """By numerical integration of P(first <= limit, mean >= level) for independent exponentials."""
     level = 3.5
-    limit = exit_limit(frames(64, 0), surprises(400_000, 0), FIRST, level, 0.002)
+    limit = exit_limit(of(frames(64, 0), surprises(400_000, 0)), FIRST, level, 0.002)
     assert (limit.how, limit.n) == ("tail-fit", 64)
     s = np.linspace(0, limit.surprise, 100_001)
     assert np.trapezoid(np.exp(-s) * np.exp(-(2 * level - s)), s) == pytest.approx(0.002, rel=0.1)
@@ -55,14 +60,14 @@ def test_conformal_limit_by_hand():
     """Of 999 frames at a bound of 0.3 % two may disagree: the limit is just below the third that would."""
     first = np.arange(999) / 100
     fused = np.where(np.isin(np.arange(999), [100, 300, 500, 700]), 9.0, 0.5)
-    limit = exit_limit(Pairs(first, fused), NONE, FIRST, 8.0, 0.003)
+    limit = exit_limit(of(Pairs(first, fused)), FIRST, 8.0, 0.003)
     assert limit.surprise == np.nextafter(5.0, 0)
     assert outcome(Pairs(first, fused), limit, 8.0) == cascade.Outcome(999, 500 / 999, 2 / 999)
 
 
 def test_what_exits_scores_as_good():
     good = Pairs(np.linspace(0, 10, 1000), np.full(1000, 0.1))
-    limit = exit_limit(good, NONE, FIRST, 3.0, 0.01)
+    limit = exit_limit(of(good), FIRST, 3.0, 0.01)
     assert 2.99 < limit.surprise < 3.0
 
 
@@ -72,16 +77,26 @@ def test_a_frame_that_one_odd_opinion_would_change_does_not_exit():
     members = np.random.default_rng(0).exponential(size=(3, 1000))
     made_up = Pairs(members[0], np.average(members, axis=0, weights=mixture.weights))
     good = Pairs(np.linspace(0, 10, 1000), np.full(1000, 0.1))
-    limit = exit_limit(good, made_up, mixture, 3.0, 0.01).surprise
+    limit = exit_limit(of(good, made_up), mixture, 3.0, 0.01).surprise
     others = np.quantile(np.average(members[1:], axis=0, weights=mixture.weights[1:]), 0.99)
     assert np.average([limit, others], weights=[1.5, 0.5]) == pytest.approx(3.0)
-    assert exit_limit(good, made_up, Mixture((1.5, 0.3), "max"), 4.0, 0.01).surprise == np.nextafter(4.0, 0)
+    assert exit_limit(of(good, made_up), Mixture((1.5, 0.3), "max"), 4.0, 0.01).surprise == np.nextafter(4.0, 0)
+
+
+def test_of_the_synthetic_defects_that_the_ensemble_finds_one_in_a_hundred_may_exit():
+    """Of 500 that it finds five may: the limit is just below the sixth. Those that it misses do not count."""
+    good = Pairs(np.linspace(0, 10, 1000), np.full(1000, 0.1))
+    first = np.arange(1000) / 1000
+    synthetic = Pairs(first, np.where(np.arange(1000) % 2, 5.0, 0.5))
+    limit = exit_limit(of(good, synthetic=synthetic), FIRST, 3.0, 0.01)
+    assert limit.surprise == np.nextafter(0.011, 0)  # 1, 3, 5, 7, 9 of a thousand exit
+    assert outcome(synthetic, limit, 3.0).disagreement == 5 / 1000
 
 
 def test_a_bound_that_nothing_can_show_lets_nothing_exit():
     few = frames(15, 0)
-    assert exit_limit(few, surprises(1000, 0), FIRST, 5.0, 1e-9).surprise == -np.inf
-    assert outcome(few, exit_limit(few, surprises(1000, 0), FIRST, 5.0, 1e-9), 5.0).exits == 0
+    assert exit_limit(of(few, surprises(1000, 0)), FIRST, 5.0, 1e-9).surprise == -np.inf
+    assert outcome(few, exit_limit(of(few, surprises(1000, 0)), FIRST, 5.0, 1e-9), 5.0).exits == 0
 
 
 def test_a_file_of_frames_is_read_and_another_refused(tmp_path):
@@ -93,4 +108,4 @@ def test_a_file_of_frames_is_read_and_another_refused(tmp_path):
     save_file({"other": np.zeros(1)}, tmp_path / "other")
     with pytest.raises(BundleError, match="not the frames of a cascade"):
         cascade.read(tmp_path / "other")
-    assert outcome(Pairs(np.zeros(0), np.zeros(0)), exit_limit(frames(64, 0), NONE, FIRST, 1.0, 0.1), 1.0).n == 0
+    assert outcome(Pairs(np.zeros(0), np.zeros(0)), exit_limit(of(frames(64, 0)), FIRST, 1.0, 0.1), 1.0).n == 0

@@ -152,7 +152,7 @@ def open_cascade(bundle: Bundle, predictor: Predictor, runtime: Runtime, calibra
     bound = DEFAULT_BOUND if runtime.cascade == "auto" else runtime.cascade
     frames = cascade.read(bundle.file(spec.frames))
     mixture = cascade.Mixture(tuple(member.weight for member in spec.members), spec.rule)
-    limit = exit_limit(frames["good"], frames[cascade.MADE_UP], mixture, calibration.not_good_from, bound)
+    limit = exit_limit(frames, mixture, calibration.not_good_from, bound)
     return Cascade(predictor, limit) if np.isfinite(limit.surprise) else None
 
 

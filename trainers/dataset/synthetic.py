@@ -26,6 +26,7 @@ from engine.types import F32, U8
 Kind = Literal["scratch", "spots", "stain", "smear", "missing", "deformed", "pasted", "texture"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+_SEED = 0
 _SIDES = (0.04, 0.25)  # of a window, as shares of the picture's shorter side; so are the next two
 _LINE = (0.003, 0.015)  # the width of a scratch
 _SPOT = (0.004, 0.02)  # the radius of a spot
@@ -127,6 +128,12 @@ def with_defect(good: U8, kind: Kind, random: Random) -> U8:
             break
     found: U8 = np.rint(255 * defective).clip(0, 255).astype(np.uint8)
     return found
+
+
+def every_kind(good: U8, number: int) -> list[U8]:
+    """A good picture (H, W, 3) with a defect of every kind in turn; what is drawn depends on its number alone."""
+    random = np.random.default_rng((_SEED, number))
+    return [with_defect(good, kind, random) for kind in KINDS]
 
 
 def _detail(picture: F32) -> F32:

@@ -20,13 +20,11 @@ from engine.tiling import Layout
 from engine.types import F64, U8
 from trainers.calibration.holdout import read_split
 from trainers.dataset.good import TrainingSet
-from trainers.dataset.synthetic import KINDS, with_defect
+from trainers.dataset.synthetic import KINDS, every_kind
 from trainers.network import gaussian
 from trainers.network.features import Extractor
 from trainers.network.gaussian import Detector, Folds, Recipe
 from trainers.progress import Progress
-
-_SEED = 0
 
 Predict = Callable[[U8], RawBatch]
 
@@ -46,17 +44,11 @@ def judged(members: Sequence[Served], data: TrainingSet, rows: Sequence[int], th
     scores = np.zeros((len(members), len(rows), len(KINDS)))
     with progress.task(f"{members[0].precision}: synthetic defects", len(rows)) as task:
         for i, row in enumerate(rows):
-            made = _copies(data.pictures[row], row)
+            made = every_kind(data.pictures[row], row)
             for m, (member, judge) in enumerate(zip(members, judges, strict=True)):
                 scores[m, i] = judge(row, np.stack([member.bundle.sheet.fit(copy) for copy in made]))
             task.advance()
     return scores
-
-
-def _copies(picture: U8, row: int) -> list[U8]:
-    """With every kind of defect; what is drawn depends on the picture's number alone."""
-    random = np.random.default_rng((_SEED, row))
-    return [with_defect(picture, kind, random) for kind in KINDS]
 
 
 Judge = Callable[[int, U8], F64]  # of copies (d, H, W, 3) of one training picture

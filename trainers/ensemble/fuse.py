@@ -260,7 +260,7 @@ def _spread(rows: npt.NDArray[np.intp], most: int) -> list[int]:
 def _measured(frames: dict[str, Pairs], mixture: Mixture, ensemble: Ensemble) -> dict[str, float | int | str | None]:
     """The cascade at its default bound: what it costs and what it changes, on every kind of frame."""
     level, rest = ensemble.calibration.not_good_from, ensemble.others_ms / ensemble.first_ms
-    limit: Limit = exit_limit(frames["good"], frames[MADE_UP], mixture, level, DEFAULT_BOUND)
+    limit: Limit = exit_limit(frames, mixture, level, DEFAULT_BOUND)
     shares: dict[str, Outcome] = {kind: outcome(frames[kind], limit, level) for kind in KINDS}
     escalated = (1 - DEFECT_SHARE) * (1 - shares["good"].exits) + DEFECT_SHARE * (1 - shares["synthetic"].exits)
     facts: dict[str, float | int | str | None] = {

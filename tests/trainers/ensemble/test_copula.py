@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.cascade import Mixture, Pairs, exit_limit, outcome
+from engine.cascade import MADE_UP, Mixture, Pairs, exit_limit, outcome
 from engine.fusion import fuse
 from trainers.calibration.tails import fit_tail
 from trainers.ensemble.copula import level, simulated
@@ -57,7 +57,8 @@ def test_few_pictures_keep_the_rate_and_the_bound(correlation, weights):
         unseen, found = Pairs(members[0], fuse(members, weights, "mean")), simulated(good, mixture)
         at = {target: level(found.fused, target) for target in (0.05, 0.01)}
         rates.append([(unseen.fused > at[target]).mean() / target for target in at])
-        limit = exit_limit(Pairs(good[0], good[0]), found, mixture, at[0.01], 0.002)
+        frames = {"good": Pairs(good[0], good[0]), "synthetic": Pairs(np.zeros(0), np.zeros(0)), MADE_UP: found}
+        limit = exit_limit(frames, mixture, at[0.01], 0.002)
         cascade.append(outcome(unseen, limit, at[0.01]))
     assert np.mean(rates, axis=0) == pytest.approx([1.0, 1.0], abs=0.25)
     assert np.mean([each.disagreement for each in cascade]) < 0.0025
