@@ -22,6 +22,7 @@ DEFAULT_OVERLAP = 0.25
 AS_GIVEN = "as given"  # a protocol's data unchanged, see `trainers.dataset.copies`
 OF_SOME = frozenset(
     {
+        "augmentation",
         "backbone",
         "channels",
         "classifier",
@@ -37,6 +38,7 @@ OF_SOME = frozenset(
 )
 
 Objective = Literal["1", "2", "both"]
+Augmentation = Literal["none", "rotations", "flips", "both"]
 Width = Literal["narrow", "full"]
 EncoderKind = Literal["scratch", "imagenet", "distilled", "self-supervised"]
 PretextKind = Literal["rotation", "contrastive", "distaug", "random", "imagenet"]
@@ -68,6 +70,7 @@ class TrainOptions:
     channels: int | None = None
     download_weights: bool = False
     objective: Objective | None = None
+    augmentation: Augmentation | None = None
     width: Width | None = None
     encoder: EncoderKind | None = None
     pretext: PretextKind | None = None

@@ -47,6 +47,10 @@ def train(
         Literal["1", "2", "both"] | None,
         typer.Option(help="ssae: the equation to train by; both is one detector of two."),
     ] = None,
+    augmentation: Annotated[
+        Literal["none", "rotations", "flips", "both"] | None,
+        typer.Option(help="ssae: how pictures are turned while it learns; both unless given."),
+    ] = None,
     width: Annotated[
         Literal["narrow", "full"] | None, typer.Option(help="ssae, igd, droc: narrow without a GPU, full with one.")
     ] = None,
@@ -95,6 +99,7 @@ def train(
         channels=channels,
         download_weights=download_weights,
         objective=objective,
+        augmentation=augmentation,
         width=width,
         encoder=encoder,
         pretext=pretext,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from engine.errors import UsageError
-from trainers.base import Objective, TrainOptions, Width
+from trainers.base import Augmentation, Objective, TrainOptions, Width
 from trainers.job import Fact, changed, plain
 from trainers.ssae.corrupt import Corruption
 from trainers.ssae.model import STRIDE
@@ -22,7 +22,8 @@ class Settings:
     (not in the paper): below about 0.95 it pays for the network to spoil everything, because a norm over its weight's
     sum is larger for a small region. `stages` are the sides of the training crops as shares of the picture's, for
     equally many epochs each: the progressive size. Objective 2 stops when the separation of corruptions that it was
-    not trained on has not grown for `patience` epochs.
+    not trained on has not grown for `patience` epochs. `augmentation` is the paper's choice by category: rotations
+    where a part may lie at any angle, none where its direction tells.
     """
 
     side_px: int = 128
@@ -36,8 +37,7 @@ class Settings:
     lam: tuple[float, float] = (0.5, 0.99)
     stages: tuple[float, ...] = (0.5, 0.75, 1.0)
     patience: int = 15
-    rotations: bool = True
-    flips: bool = True
+    augmentation: Augmentation = "both"
     corruption: Corruption = field(default_factory=Corruption)
 
     def __post_init__(self) -> None:
@@ -67,6 +67,16 @@ class Settings:
         """Of Adam, at the start."""
         return self.learning_rate or RATES[self.width or default_width()]
 
+    @property
+    def rotations(self) -> bool:
+        """Whether pictures are turned by quarters."""
+        return self.augmentation in {"rotations", "both"}
+
+    @property
+    def flips(self) -> bool:
+        """Whether pictures are mirrored."""
+        return self.augmentation in {"flips", "both"}
+
     def first_of_stage(self, stage: int) -> int:
         """The epoch, from 0 on, with which a stage begins."""
         return -(-stage * self.epochs // len(self.stages))
@@ -77,6 +87,7 @@ class Settings:
             "side_px": options.side_px,
             "epochs": options.epochs,
             "objective": options.objective,
+            "augmentation": options.augmentation,
             "width": options.width or self.width or default_width(),
         }
         return changed(self, given)

@@ -34,7 +34,7 @@ class Ssae:
     """The trainer `ssae`; other `settings` than the defaults give the rows of the ablation protocol."""
 
     name = "ssae"
-    takes = frozenset({"objective", "width"})
+    takes = frozenset({"augmentation", "objective", "width"})
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()

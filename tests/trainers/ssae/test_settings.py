@@ -33,6 +33,16 @@ def test_options_override_settings(tmp_path):
     assert (settings.epochs, settings.side_px, settings.objective, settings.width) == (3, 96, "both", "narrow")
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "turned"),
+    [("none", (False, False)), ("rotations", (True, False)), ("flips", (False, True)), ("both", (True, True))],
+)
+def test_pictures_are_turned_as_asked(augmentation, turned, tmp_path):
+    settings = Settings().with_options(TrainOptions(tmp_path, tmp_path, augmentation=augmentation))
+    assert (settings.rotations, settings.flips) == turned
+    assert (Settings().rotations, Settings().flips) == (True, True)
+
+
 def test_the_record_is_plain():
     record = Settings(width="full").record()
     assert record["stages"] == ",".join(map(str, Settings().stages))
