@@ -1,6 +1,6 @@
 """How well do the methods that learn a network tell defective pictures from good ones, and what do they cost?
 
-    python -m benchmarks.methods --data FOLDER... [--variant NAME...] [--seed N...]
+    python -m benchmarks.methods --data FOLDER... [--variant NAME...] [--seed N...] [--epochs N]
 
 A run takes minutes to an hour, so the results grow: a run that they have is not made again, each new one is written at
 once, and each tells the machine it was made on. Training and judging are commands of the engine, each in a process of
@@ -29,6 +29,7 @@ from engine.config import Runtime
 from engine.contract import MANIFEST_NAME
 from engine.errors import EngineError
 from engine.serving.select import choose_backend
+from trainers import droc, igd, ssae
 
 QUESTION = "methods"
 SEEDS = (0, 1, 2)
@@ -44,26 +45,28 @@ VARIANTS: Mapping[str, Sequence[str]] = {
     "droc, contrastive": ("--method", "droc", "--pretext", "contrastive"),
     "droc, rotation": ("--method", "droc", "--pretext", "rotation"),
 }
+_EPOCHS = {"ssae": ssae.Settings().epochs, "igd": igd.Settings().epochs, "droc": droc.Settings().epochs}
 _METRICS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "f1", "false_alarm_rate")
 _BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training: a variant on a data set from a seed."""
+    """One training: a variant on a data set in so many passes from a seed."""
 
     variant: str
     data: DataSet
+    epochs: int
     seed: int
 
     def bundle(self, context: Context) -> Path:
         """Where its bundle is kept."""
         name = self.variant.replace(", ", "-").replace(" ", "-")
-        return context.folder(QUESTION) / f"{name}-{self.data.name}-{self.seed}"
+        return context.folder(QUESTION) / f"{name}-{self.data.name}-{self.epochs}-{self.seed}"
 
 
 class Rows:
-    """The results so far, a row for a variant on a data set, in the file that shows them."""
+    """The results so far, a row for a variant on a data set in so many passes, in the file that shows them."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -73,10 +76,12 @@ class Rows:
     def of(self, run: Run) -> Document:
         """The row of a run, new where there is none."""
         for row in self._rows:
-            if (row["data"], row["variant"]) == (run.data.name, run.variant):
+            if (row["data"], row["variant"], row["epochs"]) == (run.data.name, run.variant, run.epochs):
                 return row
-        self._rows.append({"data": run.data.name, "variant": run.variant, "fps": None, "runs": []})
-        self._rows.sort(key=lambda row: (row["data"], list(VARIANTS).index(row["variant"])))
+        self._rows.append(
+            {"data": run.data.name, "variant": run.variant, "epochs": run.epochs, "fps": None, "runs": []}
+        )
+        self._rows.sort(key=lambda row: (row["data"], list(VARIANTS).index(row["variant"]), row["epochs"]))
         return self.of(run)
 
     def has(self, run: Run) -> bool:
@@ -96,7 +101,7 @@ class Rows:
 def measure(context: Context, run: Run) -> Document:
     """Train and judge."""
     bundle, machine = run.bundle(context), stamp()
-    options = (*VARIANTS[run.variant], "--seed", run.seed, "--threads", context.threads)
+    options = (*VARIANTS[run.variant], "--epochs", run.epochs, "--seed", run.seed, "--threads", context.threads)
     used = _command("train", run.data.path, "--out", bundle, *options)[1]
     judged = _command("eval", bundle, run.data.path)[0]
     found = {name: judged[name] for name in _METRICS}
@@ -129,14 +134,15 @@ def _frames_per_s(bundle: Path, threads: int) -> float:
 def table(document: Document) -> str:
     """Markdown: mean and standard deviation over the seeds that were run."""
     lines = [
-        "| data | variant | seeds | image AUROC | pixel AUROC | AUPRO | training, CPU s | MB | frames/s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| data | variant | passes | seeds | image AUROC | pixel AUROC | AUPRO | training, CPU s | MB | frames/s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in document["rows"]:
         scores = " | ".join(spread(_values(row, name)) for name in ("image_AUROC", "pixel_AUROC", "pixel_AUPRO"))
         cost = " | ".join(f"{median(_values(row, name)):.0f}" for name in ("train_cpu_s", "peak_mb"))
         fps = "-" if row["fps"] is None else f"{row['fps']:.0f}"
-        lines.append(f"| {row['data']} | {row['variant']} | {len(row['runs'])} | {scores} | {cost} | {fps} |")
+        what = f"{row['data']} | {row['variant']} | {row['epochs']} | {len(row['runs'])}"
+        lines.append(f"| {what} | {scores} | {cost} | {fps} |")
     return "\n".join(lines)
 
 
@@ -150,18 +156,24 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders in MVTec AD layout")
     parser.add_argument("--variant", nargs="*", default=list(VARIANTS), choices=list(VARIANTS), help="default: all")
     parser.add_argument("--seed", type=int, nargs="*", default=list(SEEDS), choices=SEEDS)
+    parser.add_argument("--epochs", type=int, help="passes, instead of each method's own")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"), help="keeps what was run")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON file goes")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     options = parser.parse_args(arguments)
     context = Context(options.work, tuple(options.data), options.threads)
     sets = [DataSet(path.name, path) for path in context.data]
-    runs = [Run(variant, data, seed) for seed in options.seed for variant in options.variant for data in sets]
+    runs = [
+        Run(variant, data, options.epochs or _EPOCHS[VARIANTS[variant][1]], seed)
+        for seed in options.seed
+        for variant in options.variant
+        for data in sets
+    ]
     rows = Rows(options.out)
     for run in runs:
         if not rows.has(run):
             rows.add(run, measure(context, run))
-            print(f"{run.variant}, {run.data.name}, seed {run.seed}: {rows.write()}", file=sys.stderr)
+            print(run, rows.write(), file=sys.stderr)
     for run in runs:
         if (run.bundle(context) / MANIFEST_NAME).is_file():
             rows.of(run)["fps"] = _frames_per_s(run.bundle(context), context.threads)

@@ -17,8 +17,25 @@ from trainers.dataset.pixels import in_unit_range
 CHANNELS = (64, 128, 256)  # of the three resolutions above the bottleneck
 STACK_CHANNELS = 64  # of each dilated convolution
 DILATIONS = (1, 2, 4, 8, 16, 32)
+_TAPS = 5  # along each side of a dilated convolution
 STACKS = 4
 STRIDE = 8  # of the bottleneck: each of the three resolutions halves
+
+
+class Dilated(nn.Conv2d):
+    """A 5x5 convolution with dilation, padded to the size of its input: (N, channels, h, w) -> (N, out, h, w).
+
+    Of a small map the outer taps of a wide one see only padding: they are left out, which changes nothing but the time.
+    """
+
+    def __init__(self, channels: int, out: int, dilation: int) -> None:
+        super().__init__(channels, out, _TAPS, dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dilation, middle = self.dilation[0], _TAPS // 2
+        reach = min(middle, (max(x.shape[-2:]) - 1) // dilation)  # taps to each side
+        taps = slice(middle - reach, middle + reach + 1)
+        return F.conv2d(x, self.weight[..., taps, taps], self.bias, padding=reach * dilation, dilation=dilation)
 
 
 class StackedDilated(nn.Module):
@@ -29,7 +46,7 @@ class StackedDilated(nn.Module):
 
     def __init__(self, channels: int, each: int) -> None:
         super().__init__()
-        self.parallel = nn.ModuleList(nn.Conv2d(channels, each, 5, padding=2 * d, dilation=d) for d in DILATIONS)
+        self.parallel = nn.ModuleList(Dilated(channels, each, d) for d in DILATIONS)
         out = each * len(DILATIONS)
         self.joint = nn.Sequential(*_conv(out, out))
 

@@ -52,6 +52,26 @@ def rows(network):
             assert layer.joint[0].kernel_size == (3, 3)
 
 
+@pytest.mark.parametrize("size", [(16, 16), (40, 9), (1, 3)])
+def test_stacked_dilated_convolutions_are_those_of_torch_with_all_their_taps(size):
+    """Values and gradients, in float64: what is left out sees only padding."""
+    stack = StackedDilated(3, 2).double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    whole = [
+        nn.functional.conv2d(x, conv.weight, conv.bias, padding=2 * d, dilation=d)
+        for conv, d in zip(stack.parallel, (1, 2, 4, 8, 16, 32), strict=True)
+    ]
+    expected, found = stack.joint(torch.cat(whole, dim=1)), stack(x)
+    weights = torch.randn_like(found)
+    parameters = list(stack.parameters())
+    for one, other in zip(
+        [expected, *torch.autograd.grad((expected * weights).sum(), parameters)],
+        [found, *torch.autograd.grad((found * weights).sum(), parameters)],
+        strict=True,
+    ):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9)
+
+
 def test_the_full_network_is_table_1():
     with torch.device("meta"):
         network = Autoencoder(1.0)
