@@ -1,49 +1,55 @@
 """Which settings of the plain Gaussian are best, judged without a single test label?
 
-A fifth of the good training pictures (whole blocks of neighbours) is held out. The criterion is the AUROC between them
-and copies of them with synthetic defects (`trainers.dataset.synthetic`), the mean over eight kinds of defect and over
-the data sets. Every trial is recorded. Chosen is the most regular of those that lie within one standard error of the
-best (Breiman et al. 1984; Hastie et al., The Elements of Statistical Learning, 7.10): the error is that of the
-difference to the best on the same pictures, by bootstrap over pictures; most regular is the largest regularisation,
-then the widest averaging, then the widest smoothing. The rule was written down before its choice was known.
+Good training pictures are judged by folds, contiguous blocks of neighbours as in calibration, each by the Gaussian of
+all others. The criterion is the AUROC between them and copies of some of them with synthetic defects
+(`trainers.dataset.synthetic`), the mean over eight kinds of defect and over the data sets. Every trial is recorded.
+Chosen is the most regular of those that lie within one standard error of the best (Breiman et al. 1984; Hastie et al.,
+The Elements of Statistical Learning, 7.10): the error is that of the difference to the best on the same pictures, by
+bootstrap over pictures; most regular is the largest regularisation, then the widest averaging, then the widest
+smoothing. The rule was written down before its choice was known.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from benchmarks.harness import Answer, Context, DataSet, Document, data_sets
 from engine.contract import FEATURES_NAME
 from engine.images import resize
 from engine.maps import MapHead
-from engine.types import F32, F64, U8
-from kernels import Accumulator, mahalanobis_map
+from engine.types import F32, F64
 from trainers import backbones
-from trainers.calibration.holdout import Split, hold_out
+from trainers.base import DEFAULT_TARGET_FPR
+from trainers.calibration.holdout import Split
 from trainers.dataset import resized
-from trainers.dataset.good import Pictures, read_dataset
+from trainers.dataset.good import Pictures, blocks, read_dataset
+from trainers.dataset.resized import Resized
 from trainers.dataset.synthetic import KINDS, every_kind
 from trainers.fyd.model import Network, pick_channels
 from trainers.fyd.settings import Settings
 from trainers.network import gaussian
 from trainers.network.export import export_onnx
-from trainers.network.features import BATCH, Extractor
+from trainers.network.features import Extractor
 from trainers.progress import Progress, on_stderr
 
 QUESTION = "settings"
 POOLING = (1, 3, 5)
 REGULARISATION = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SMOOTHING_PX = (2.0, 3.0, 4.0, 6.0)
+FOLDS = 5
+_COPIED = 100  # pictures at most
 _BOOTSTRAPS = 500
 _SHOWN = 12
 
+Rows = npt.NDArray[np.intp]
 Key = tuple[float, int, float]  # regularisation, averaging and smoothing; the greater, the more regular
 
 
@@ -52,7 +58,7 @@ def answer(context: Context) -> Answer:
     sets = data_sets(context)
     found = [dict(_trials(context, data)) for data in sets]
     drawn = {key: _bootstrapped([each[key] for each in found]) for key in found[0]}
-    aurocs = {key: [float(each[key].mean()) for each in found] for key in found[0]}
+    aurocs = {key: [float(each[key].above.mean()) for each in found] for key in found[0]}
     keys = sorted(aurocs, key=lambda key: -mean(aurocs[key]))
     errors = {key: float(np.std(drawn[keys[0]] - drawn[key])) for key in keys}
     near = [key for key in keys if mean(aurocs[keys[0]]) - mean(aurocs[key]) <= errors[key]]
@@ -65,49 +71,62 @@ def answer(context: Context) -> Answer:
     return Answer(QUESTION, {"defects": KINDS, "trials": trials})
 
 
-def _bootstrapped(above: Sequence[F64]) -> F64:
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How often (n, k) the copies of some pictures, `rows` (k,), score above each of n good ones."""
+
+    above: F64
+    rows: Rows
+
+    def auroc(self, weights: F64) -> F64:
+        """(B,) with B weights of each picture, (B, n)."""
+        copied = weights[:, self.rows]
+        found: F64 = ((weights @ self.above) * copied).sum(axis=1) / weights.sum(axis=1) / copied.sum(axis=1)
+        return found
+
+
+def _bootstrapped(found: Sequence[Judged]) -> F64:
     """(B,) means over the data sets of the AUROC, over draws of pictures that are the same in every trial."""
     drawn = []
-    for each in above:
-        n = len(each)
-        weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_BOOTSTRAPS) / n  # (B, n)
-        drawn.append(((weights @ each) * weights).sum(axis=1))
+    for each in found:
+        n = len(each.above)
+        drawn.append(each.auroc(np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_BOOTSTRAPS) / n))
     means: F64 = np.mean(drawn, axis=0)
     return means
 
 
-def _trials(context: Context, data: DataSet) -> Iterator[tuple[Key, F64]]:
-    """Each combination, and how often (n, n) the copies of a held-out picture, the columns, score above another."""
+def _trials(context: Context, data: DataSet) -> Iterator[tuple[Key, Judged]]:
+    """Each combination of settings on one data set."""
     progress = on_stderr()
-    settings, pictures = Settings(), Pictures(read_dataset(data.path).train)
-    split = hold_out(resized.read(pictures, settings.side_px, progress))
-    copies = _copies(pictures, split, settings.side_px, progress)
+    settings, source = Settings(), Pictures(read_dataset(data.path).train)
+    pictures = resized.read(source, settings.side_px, progress)
+    rows = np.linspace(0, len(pictures) - 1, min(_COPIED, len(pictures))).round().astype(np.intp)
+    copies = _copies(source, rows, settings.side_px, progress)
     for pooling in POOLING:
         progress.say(f"{data.name}: {pooling} x {pooling} averaging")
         extractor = _extractor(replace(settings, pooling=pooling), context.threads)
-        for regularisation, grids in _distances(extractor, split, copies, progress):
+        for regularisation, good, bad in _distances(extractor, pictures, copies, rows, progress):
             for sigma_px in SMOOTHING_PX:
-                scores = MapHead(extractor.grid, extractor.height, extractor.width, sigma_px)(grids)[0]
-                yield (regularisation, pooling, sigma_px), _above(scores, len(split.held_out))
+                head = MapHead(extractor.grid, extractor.height, extractor.width, sigma_px)
+                yield (regularisation, pooling, sigma_px), Judged(_above(head(good)[0], head(bad)[0]), rows)
 
 
-def _above(scores: F64, n: int) -> F64:
-    """(n, n): the share of a picture's copies that score above a good picture, ties counting half."""
-    good, bad = scores[:n, None, None], scores[n:].reshape(1, n, len(KINDS))
-    shares: F64 = ((bad > good) + 0.5 * (bad == good)).mean(axis=2)
+def _above(good: F64, bad: F64) -> F64:
+    """(n, k): the share of a picture's copies, (k * d,) in all, that score above a good picture, ties counting half."""
+    copies = bad.reshape(1, -1, len(KINDS))
+    shares: F64 = ((copies > good[:, None, None]) + 0.5 * (copies == good[:, None, None])).mean(axis=2)
     return shares
 
 
-def _copies(pictures: Pictures, split: Split, side_px: int, progress: Progress) -> U8:
-    """Every held-out picture with every kind of synthetic defect, (n * d, H, W, 3)."""
-    rows = split.held_out.rows.tolist()
-    made = np.empty((len(rows) * len(KINDS), side_px, side_px, 3), np.uint8)
+def _copies(source: Pictures, rows: Rows, side_px: int, progress: Progress) -> Resized:
+    """Some pictures with every kind of synthetic defect, (k * d, H, W, 3)."""
+    made = resized.on_disc((len(rows) * len(KINDS), side_px, side_px, 3))
     with progress.task("synthetic defects", len(rows)) as task:
-        for i, row in enumerate(rows):
-            for kind, copy in enumerate(every_kind(pictures[row], row)):
+        for i, row in enumerate(rows.tolist()):
+            for kind, copy in enumerate(every_kind(source[row], row)):
                 made[i * len(KINDS) + kind] = resize(copy, side_px, side_px)
             task.advance()
-    return made
+    return Resized(made, np.arange(len(made)))
 
 
 def _extractor(settings: Settings, threads: int) -> Extractor:
@@ -119,17 +138,23 @@ def _extractor(settings: Settings, threads: int) -> Extractor:
         return Extractor(path, threads)
 
 
-def _distances(extractor: Extractor, split: Split, copies: U8, progress: Progress) -> Iterator[tuple[float, F32]]:
-    """For each regularisation the distances (n, h, w) of the held-out pictures and then of their copies."""
-    total = Accumulator(extractor.channels, *extractor.grid)
-    for batch in extractor.of(split.training, progress).batches():
-        total.add(batch.values)
-    judged = [batch.values for batch in extractor.of(split.held_out, progress).batches()]
-    judged += [extractor(copies[i : i + BATCH]).values for i in range(0, len(copies), BATCH)]
+def _distances(
+    extractor: Extractor, pictures: Resized, copies: Resized, rows: Rows, progress: Progress
+) -> Iterator[tuple[float, F32, F32]]:
+    """For each regularisation the distances of the pictures (n, h, w) and of the copies (k * d, h, w), by folds."""
+    recipe = gaussian.Recipe(REGULARISATION[0], SMOOTHING_PX[0], DEFAULT_TARGET_FPR)
+    folds = gaussian.folds_of(extractor, Split(pictures, pictures.subset([])), recipe, progress)
+    copied = extractor.of(copies, progress)
+    owners = np.repeat(rows, len(KINDS))
     for regularisation in REGULARISATION:
         with threadpool_limits(1):
-            model = total.fit(gaussian.diagonal(total, regularisation))
-        yield regularisation, np.concatenate([mahalanobis_map(x, model, threads=extractor.threads) for x in judged])
+            these = replace(folds, eps=gaussian.diagonal(folds.total, regularisation))
+        good, bad = (np.empty((len(each), *extractor.grid), np.float32) for each in (pictures, copies))
+        for part in blocks(len(pictures), FOLDS):
+            detector, of_part = these.without(part), np.flatnonzero(np.isin(owners, part))
+            good[part] = detector.grids(folds.features.at(part))
+            bad[of_part] = detector.grids(copied.at(of_part))
+        yield regularisation, good, bad
 
 
 def table(document: Document) -> str:
