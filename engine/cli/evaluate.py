@@ -10,7 +10,6 @@ import typer
 from rich.table import Table
 
 from engine import config as configs
-from engine.bundle import Bundle
 from engine.cli import console
 from engine.cli.lazy import training
 from engine.config import Backend, Line, Runtime, cascade_setting
@@ -18,7 +17,6 @@ from engine.contract import Precision
 from engine.errors import UsageError
 from engine.interest import Interest
 from engine.pipeline.lines import thresholds
-from engine.serving.ensemble import Cascade
 from engine.serving.select import choose_precision, open_cascade, read_and_open
 
 _BATCH = 8
@@ -59,8 +57,9 @@ def evaluate(
     )
     comparison = None
     if loaded.members:
-        jury = _jury(judge, loaded, open_cascade(loaded, predictor, runtime, calibration), choose_precision(runtime))
-        comparison = training("evaluation.jury", "eval").compare(jury, dataset, progress.on_stderr())
+        jury, cascaded = training("evaluation.jury", "eval"), open_cascade(loaded, predictor, runtime, calibration)
+        whole = jury.Jury.of(judge, loaded, choose_precision(runtime), cascaded)
+        comparison = jury.compare(whole, dataset, progress.on_stderr())
         found, document = comparison.fused, comparison.document()
     else:
         found = evaluating.evaluate(judge, dataset, progress.on_stderr())
@@ -76,14 +75,6 @@ def evaluate(
             _print_ensemble(document["ensemble"])
         if out is not None:
             console.say(f"report: {out / 'report.html'}")
-
-
-def _jury(judge: Any, bundle: Bundle, cascade: Cascade | None, precision: Precision) -> Any:
-    jury = training("evaluation.jury", "eval")
-    own = bundle.calibrations(precision)
-    ensemble = bundle.ensemble(precision)
-    members = {m.name: jury.Juror(own[m.name], m.cost_ms) for m in ensemble.members}
-    return jury.Jury(judge, members, ensemble.others_ms, cascade)
 
 
 def _line(config: Path | None, name: str | None, camera: str | None) -> Line | None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from engine.bundle import Bundle
 from engine.cascade import DEFECT_SHARE, Limit
-from engine.contract import Calibration
+from engine.contract import Calibration, Precision
 from engine.decide import calibrated_score
 from engine.serving.base import RawBatch
 from engine.serving.ensemble import Cascade
@@ -53,6 +54,13 @@ class Jury:
     members: Mapping[str, Juror]
     rest_ms: float
     cascade: Cascade | None
+
+    @classmethod
+    def of(cls, judge: Judge, bundle: Bundle, precision: Precision, cascade: Cascade | None) -> Jury:
+        """Of the members of an ensemble's bundle, which the `judge` fuses."""
+        own, ensemble = bundle.calibrations(precision), bundle.ensemble(precision)
+        members = {member.name: Juror(own[member.name], member.cost_ms) for member in ensemble.members}
+        return cls(judge, members, ensemble.others_ms, cascade)
 
     def look(self, sheets: U8) -> tuple[RawBatch, RawBatch, Mask]:
         """N sheets -> what the first member says on the ensemble's scale, what all say, and which (N,) exit."""
