@@ -23,7 +23,7 @@ class Settings:
     pooling: int = 3  # side of the averaging window on each level; 1: none
     grid_stride_px: int = 8  # picture pixels per grid cell: 4, 8 or 16
     regularisation: float = 0.03  # of each channel's mean variance, added to the diagonal of the covariance
-    smoothing_sigma_px: float = 3.0
+    smoothing_sigma_px: float = 2.0
     int8: bool = True  # whether the bundle has an int8 executable too
 
     epochs: int = 0
