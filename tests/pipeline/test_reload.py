@@ -81,8 +81,12 @@ def serving(line, make_config, place):
                     threads[1].join()
                     pipeline.stop()
                     threads[0].join(30)
+        again = lines.load_all(config)  # the models of before are closed
         with connect(config) as streams:  # what the stop handed back
+            watches = [watch for one in again for watch in one.watches(config)]
             Pipeline(streams.source, streams.sink, watches, config, Metrics()).run(burst=True)
+        for one in again:
+            one.predictor.close()
         assert line.ends() == sorted(entries)
         assert not line.dead()
 

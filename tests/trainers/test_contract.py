@@ -122,6 +122,7 @@ def test_the_network_is_one_that_other_runtimes_take(report):
 def test_options_of_other_methods_are_refused(method, tiny_options, tmp_path):
     trainer = registry.get(method)
     values = {
+        "augmentation": "none",
         "backbone": "x",
         "channels": 1,
         "download_weights": True,

@@ -142,7 +142,7 @@ def test_learnt_maps_come_back_to_the_picture(learnt, parts):
         corner = grids[n, a : a + 2, b : b + 2]
         back[n, i, j] = [a + 1 - y, y - a] @ corner @ [b + 1 - x, x - b]
     rows = cv2.resize(back.transpose(1, 2, 0), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-    want = cv2.GaussianBlur(rows, (25, 25), 3.0, borderType=cv2.BORDER_REFLECT).transpose(2, 0, 1)
+    want = cv2.GaussianBlur(rows, (17, 17), 2.0, borderType=cv2.BORDER_REFLECT).transpose(2, 0, 1)
     np.testing.assert_allclose(judge(learnt).predict(pictures).maps, want, rtol=1e-3, atol=1e-2)
 
 
@@ -183,7 +183,7 @@ def test_torch_and_onnx_give_the_same_scores(name, parts, resnet_file, request, 
         grids = kernels.mahalanobis_map(features.numpy(), kernels.Gaussian.load(report.bundle / "gaussian.safetensors"))
         if positions is not None:
             grids = to_picture(grids, positions.numpy())
-        scores, _ = MapHead((8, 8), SIDE, SIDE, 3.0)(grids)
+        scores, _ = MapHead((8, 8), SIDE, SIDE, 2.0)(grids)
         np.testing.assert_allclose(judge(report).predict(pictures).scores, scores, rtol=1e-3)
 
 
