@@ -77,6 +77,11 @@ class Scores:
             test_defective=self.test_defective[rows],
         )
 
+    @property
+    def defects(self) -> F64:
+        """The copies, (M, k * d)."""
+        return self.copies.reshape(len(self.names), -1)
+
     def mixture(self, rule: str) -> Mixture:
         """How a rule fuses the members; `weighted`: by how well each finds the synthetic defects."""
         weights = worth(self.good, self.copies) if rule == "weighted" else (1.0,) * len(self.names)
@@ -170,8 +175,7 @@ Judged = tuple[F64, F64]  # fused scores of good pictures and of synthetic defec
 
 def _judged(scores: Scores, rule: str) -> Judged:
     mixture = scores.mixture(rule)
-    copies = scores.copies.reshape(len(scores.names), -1)
-    return cross_fitted(scores.good, mixture).fused, fused(fit_tails(scores.good), copies, mixture)
+    return cross_fitted(scores.good, mixture).fused, fused(fit_tails(scores.good), scores.defects, mixture)
 
 
 def _difference(one: dict[str, Judged], other: dict[str, Judged]) -> tuple[float, float]:
@@ -194,8 +198,7 @@ def _row(context: Context, data: DataSet, scores: Scores) -> Document:
     rules = {rule: _fused_pairs(scores, rule) for rule in _RULES}
     cascade = _cascade(scores)
     everything = np.concatenate([scores.good, scores.test_good], axis=1)
-    copies = scores.copies.reshape(len(scores.names), -1)
-    found = resplit(everything, copies, scores.mixture(_DEFAULT), TARGETS, _CASCADE_TARGET)
+    found = resplit(everything, scores.defects, scores.mixture(_DEFAULT), TARGETS, _CASCADE_TARGET)
     return {
         "name": data.name,
         "n_joint": scores.good.shape[1],
@@ -233,9 +236,8 @@ def _cascade(scores: Scores) -> Document:
     """At the default bound: who exits, and who would have been judged otherwise."""
     mixture, tails = scores.mixture(_DEFAULT), fit_tails(scores.good)
     (level,) = levels(scores.good, mixture, (_CASCADE_TARGET,))
-    copies = scores.copies.reshape(len(scores.names), -1)
-    limit = limit_of(scores.good, copies, mixture, level)
-    kinds = {"test_good": scores.test_good, "synthetic": copies, "test_defective": scores.test_defective}
+    limit = limit_of(scores.good, scores.defects, mixture, level)
+    kinds = {"test_good": scores.test_good, "synthetic": scores.defects, "test_defective": scores.test_defective}
     found = {kind: outcome(pairs_of(tails, raw, mixture), limit, level) for kind, raw in kinds.items()}
     shares = {kind: asdict(each) for kind, each in found.items()}
     return {"how": limit.how, "frames": limit.n, "bound": limit.bound, **shares}

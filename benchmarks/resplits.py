@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from engine.cascade import DEFAULT_BOUND, MADE_UP, Limit, Mixture, Outcome, Pairs, exit_limit, outcome
 from engine.contract import Tail
-from engine.fusion import fuse
 from engine.types import F64
 from trainers.calibration.tails import fit_tail
 from trainers.dataset.good import blocks
@@ -73,18 +72,17 @@ def surprises(tails: list[Tail], raw: F64) -> list[F64]:
 
 def fused(tails: list[Tail], raw: F64, mixture: Mixture) -> F64:
     """(M, n) raw scores -> (n,) fused ones."""
-    return fuse(surprises(tails, raw), mixture.weights, mixture.rule)
+    return pairs_of(tails, raw, mixture).fused
 
 
 def cross_fitted(good: F64, mixture: Mixture) -> Pairs:
     """Good pictures, each by the tails of the other blocks."""
     everything = np.arange(good.shape[1])
-    first, together = [], []
-    for part in blocks(len(everything), FOLDS):
-        tails = fit_tails(good[:, np.setdiff1d(everything, part)])
-        first.append(tails[0].of(good[0, part]))
-        together.append(fused(tails, good[:, part], mixture))
-    return Pairs(np.concatenate(first), np.concatenate(together))
+    found = [
+        pairs_of(fit_tails(good[:, np.setdiff1d(everything, part)]), good[:, part], mixture)
+        for part in blocks(len(everything), FOLDS)
+    ]
+    return Pairs(np.concatenate([each.first for each in found]), np.concatenate([each.fused for each in found]))
 
 
 def fit_tails(good: F64) -> list[Tail]:
@@ -110,7 +108,7 @@ def limit_of(good: F64, copies: F64, mixture: Mixture, level: float) -> Limit:
 
 def pairs_of(tails: list[Tail], raw: F64, mixture: Mixture) -> Pairs:
     """(M, n) raw scores -> the first member's surprises and the fused ones."""
-    return Pairs(tails[0].of(raw[0]), fused(tails, raw, mixture))
+    return mixture.pairs(surprises(tails, raw))
 
 
 def _splits(n: int) -> list[tuple[Rows, Rows]]:

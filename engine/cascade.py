@@ -21,7 +21,7 @@ exits (`Mixture.settled`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,7 @@ from safetensors.numpy import load_file
 
 from engine.contract import Rule
 from engine.errors import BundleError
+from engine.fusion import fuse
 from engine.types import F64
 
 DEFAULT_BOUND = 0.002
@@ -57,6 +58,10 @@ class Mixture:
 
     weights: tuple[float, ...]
     rule: Rule
+
+    def pairs(self, surprises: Sequence[F64]) -> Pairs:
+        """Of n frames the surprises of all members, (n,) each."""
+        return Pairs(surprises[0], fuse(surprises, self.weights, self.rule))
 
     def settled(self, made_up: Pairs, level: float) -> float:
         """The first surprise up to which a frame stays good though the others together find it odder than 99 of 100

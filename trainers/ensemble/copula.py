@@ -20,7 +20,6 @@ import numpy as np
 from scipy import special, stats
 
 from engine.cascade import Mixture, Pairs
-from engine.fusion import fuse
 from engine.types import F64
 
 _LOG2_DRAWS = 15
@@ -30,8 +29,7 @@ _COUNTED = 50  # draws above a level, at least; beyond that their excess is expo
 
 def simulated(scores: F64, mixture: Mixture) -> Pairs:
     """Made-up good pictures whose members go together as `scores` (M, n) raw do."""
-    members = made_up(scores, _normal(len(scores)))
-    return Pairs(members[0], fuse(list(members), mixture.weights, mixture.rule))
+    return mixture.pairs(list(made_up(scores, _normal(len(scores)))))
 
 
 def made_up(scores: F64, normal: F64) -> F64:

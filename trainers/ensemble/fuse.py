@@ -37,7 +37,6 @@ from engine.cascade import (
     outcome,
 )
 from engine.contract import MANIFEST_NAME, Calibration, Ensemble, File, Input, Manifest, Member, Precision, Rule
-from engine.fusion import fuse as fuse_scores
 from engine.types import F64, U8
 from trainers import manifest as manifests
 from trainers.base import DEFAULT_TARGET_FPR, TrainReport
@@ -233,7 +232,7 @@ class _Fusing:
 def _pairs(raw: F64, scales: Scales, how: How) -> Pairs:
     """(M, n) raw scores -> the first member's surprise and the fused one."""
     surprises = [tail.of(scores) for tail, scores in zip(scales.image, raw, strict=True)]
-    return Pairs(surprises[0], fuse_scores(surprises, how.weights, how.rule))
+    return how.mixture.pairs(surprises)
 
 
 def _cost_ms(predict: Predict, member: Bundle) -> float:
