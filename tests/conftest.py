@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 import redis
+from filelock import FileLock
 from onnx import TensorProto, helper
 
 import kernels
@@ -34,6 +36,23 @@ from engine.types import Frame, Result
 
 hypothesis.settings.register_profile("engine", deadline=None, database=None)
 hypothesis.settings.load_profile("engine")
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], object]], object]:
+    """Has something made in a folder by the first of the run's processes that asks for it; the others get the same."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "once"
+
+    def get(name: str, make: Callable[[Path], object]) -> object:
+        folder, answer = root / name, root / f"{name}.pickle"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{name}.lock"):
+            if not answer.exists():
+                answer.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(answer.read_bytes())
+
+    return get
 
 
 def png(level: int, side: int = 32) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -43,18 +42,22 @@ def put(path: Path, image: np.ndarray) -> None:
 
 
 @pytest.fixture(scope="session")
-def parts(tmp_path_factory) -> Path:
+def parts(once) -> Path:
     """MVTec AD layout: 24 training pictures, 6 good and 6 notched ones with masks."""
-    root = tmp_path_factory.mktemp("data") / "parts"
-    for i in range(24):
-        put(root / f"train/good/{i:03}.png", draw(i))
-    for i in range(6):
-        put(root / f"test/good/{i:03}.png", draw(100 + i))
-        put(root / f"test/notch/{i:03}.png", draw(200 + i, defect=True))
-        mask = np.zeros((SIDE, SIDE), np.uint8)
-        mask[26:38, 28:36] = 255
-        put(root / f"ground_truth/notch/{i:03}_mask.png", mask)
-    return root
+
+    def make(folder: Path) -> Path:
+        root = folder / "parts"
+        for i in range(24):
+            put(root / f"train/good/{i:03}.png", draw(i))
+        for i in range(6):
+            put(root / f"test/good/{i:03}.png", draw(100 + i))
+            put(root / f"test/notch/{i:03}.png", draw(200 + i, defect=True))
+            mask = np.zeros((SIDE, SIDE), np.uint8)
+            mask[26:38, 28:36] = 255
+            put(root / f"ground_truth/notch/{i:03}_mask.png", mask)
+        return root
+
+    return once("parts", make)
 
 
 @pytest.fixture(scope="session")
@@ -93,13 +96,14 @@ def tiny_options(parts) -> Callable[[str, Path], TrainOptions]:
 
 
 @pytest.fixture(scope="session")
-def trained(tiny_options, tmp_path_factory) -> Callable[[str], TrainReport]:
-    """The report of a method's smallest training, done once."""
+def trained(tiny_options, once) -> Callable[[str], TrainReport]:
+    """The report of a method's smallest training, done once in a run of the tests."""
 
-    @functools.cache
     def train(method: str) -> TrainReport:
-        out = tmp_path_factory.mktemp(method) / "bundle"
-        return registry.get(method).train(tiny_options(method, out), RecordedProgress())
+        return once(
+            f"trained-{method}",
+            lambda folder: registry.get(method).train(tiny_options(method, folder / "bundle"), RecordedProgress()),
+        )
 
     return train
 

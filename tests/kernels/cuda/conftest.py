@@ -69,9 +69,13 @@ class Gpu:
 
 
 @pytest.fixture(scope="session")
-def host_library(tmp_path_factory):
-    """launch.cu and every kernel, compiled for the CPU."""
-    library = tmp_path_factory.mktemp("host") / "device.so"
+def host_library(once):
+    """launch.cu and every kernel, compiled for the CPU once in a run of the tests."""
+    return once("device-code", _compiled)
+
+
+def _compiled(folder):
+    library = folder / "device.so"
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     language = ["-std=c++17", "-O1", "-fstrict-aliasing", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
     options = [*language, "-g1", "-fPIC", "-shared"]
