@@ -13,9 +13,8 @@ one that bounds the rate of that among good frames exchangeable with those it re
 
 Only good verdicts exit: what is rejected is rare, and its map should show what all members see. Good frames say nothing
 about defects: those that would slip through are counted on synthetic and, where there are any, labelled ones. Whatever
-the bound, of the synthetic ones that the full ensemble finds at most one in a hundred exits, so a cheap member that
-sees little speaks for few frames; and a frame that the others need only find a little odd to change its verdict never
-exits (`Mixture.settled`).
+the bound, none of the synthetic ones that the full ensemble finds exits, so a cheap member that sees little speaks for
+few frames; nor does a frame that the others need only find a little odd to change its verdict (`Mixture.settled`).
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ DEFECT_SHARE = 0.01  # of the frames, for a mean cost
 KINDS = ("good", "synthetic", "labelled")
 MADE_UP = "made_up"
 _ODD = 0.99
-_LOST = 0.01  # of the synthetic defects that the full ensemble finds
 _ROUNDING = 1e-9
 
 
@@ -103,9 +101,7 @@ def exit_limit(frames: Mapping[str, Pairs], mixture: Mixture, level: float, boun
     pairs = good if counted else made_up
     allowed = math.floor((len(pairs.first) + 1) * bound + _ROUNDING)
     highest = _highest(pairs, level, allowed - 1) if allowed else -np.inf
-    found = int((frames["synthetic"].fused >= level).sum())
-    seen = _highest(frames["synthetic"], level, math.floor(found * _LOST))
-    highest = min(highest, seen, mixture.settled(made_up, level), _below(level))
+    highest = min(highest, _highest(frames["synthetic"], level, 0), mixture.settled(made_up, level), _below(level))
     return Limit(highest, bound, "conformal" if counted else "tail-fit", n)
 
 

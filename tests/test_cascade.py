@@ -83,14 +83,15 @@ def test_a_frame_that_one_odd_opinion_would_change_does_not_exit():
     assert exit_limit(of(good, made_up), Mixture((1.5, 0.3), "max"), 4.0, 0.01).surprise == np.nextafter(4.0, 0)
 
 
-def test_of_the_synthetic_defects_that_the_ensemble_finds_one_in_a_hundred_may_exit():
-    """Of 500 that it finds five may: the limit is just below the sixth. Those that it misses do not count."""
+def test_no_synthetic_defect_that_the_ensemble_finds_exits():
+    """The limit is just below the first of them. Those that it misses do not count."""
     good = Pairs(np.linspace(0, 10, 1000), np.full(1000, 0.1))
     first = np.arange(1000) / 1000
     synthetic = Pairs(first, np.where(np.arange(1000) % 2, 5.0, 0.5))
+    synthetic.fused[:700] = 0.5
     limit = exit_limit(of(good, synthetic=synthetic), FIRST, 3.0, 0.01)
-    assert limit.surprise == np.nextafter(0.011, 0)  # 1, 3, 5, 7, 9 of a thousand exit
-    assert outcome(synthetic, limit, 3.0).disagreement == 5 / 1000
+    assert limit.surprise == np.nextafter(0.701, 0)
+    assert outcome(synthetic, limit, 3.0) == cascade.Outcome(1000, 701 / 1000, 0)
 
 
 def test_a_bound_that_nothing_can_show_lets_nothing_exit():
