@@ -87,7 +87,7 @@ class PretrainingLearner:
     def __init__(self, task: Task, epochs: int, seed: int) -> None:
         self.task, self.epochs, self.seed = task, epochs, seed
         self.device = device()
-        task.learning.to(self.device)
+        task.learning.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def work(self, pictures: Resized, number: int) -> int:
         """Of a pass, in pictures."""

@@ -85,10 +85,12 @@ class Settings:
         return max(1, round(epochs * LOCAL_SHARE))
 
     def with_options(self, options: TrainOptions) -> Settings:
-        """These settings with what the command line changed, and the width decided."""
+        """These settings with what the command line changed, pretraining in proportion to it, and the width decided."""
+        epochs = options.epochs or self.epochs
         given = {
             "side_px": options.side_px,
             "epochs": options.epochs,
+            "pretraining_epochs": max(1, round(self.pretraining_epochs * epochs / self.epochs)),
             "encoder": options.encoder,
             "backbone": options.backbone,
             "width": options.width or self.width or default_width(),

@@ -6,7 +6,7 @@ import pytorch_msssim
 import torch
 
 from trainers.backbones import build
-from trainers.igd.decoder import LATENT, Critic, Decoder
+from trainers.igd.decoder import LATENT, Critic, Decoder, ReverseBlock
 from trainers.igd.encoder import BackboneTrunk, ResidualTrunk, stem_stride
 from trainers.igd.latent import Latent
 from trainers.igd.model import Descriptor
@@ -34,6 +34,25 @@ def test_a_full_network_has_the_channels_of_resnet_18():
     assert [block.conv1.out_channels for block in trunk.blocks[::2]] == [64, 128, 256, 128]  # 128 * 2 * 2 = 512
     assert decoder.shape == (512, 8, 8)
     assert [block.conv1.out_channels for block in decoder.blocks] == [256, 128, 64]
+
+
+def test_a_reverse_block_draws_each_place_four_times_and_sends_back_the_sum():
+    """Against an upsampling of PyTorch's in the same places, in float64, by values and gradients."""
+    block = ReverseBlock(3, 2).double().eval()
+    x = torch.rand((2, 3, 4, 5), dtype=torch.float64, requires_grad=True)
+    above = torch.rand((2, 2, 8, 10), dtype=torch.float64)
+
+    def nearest(small):
+        return torch.nn.functional.interpolate(small, scale_factor=2, mode="nearest")
+
+    drawn = torch.relu(block.bn1(block.conv1(nearest(x))))
+    expected = torch.relu(block.bn2(block.conv2(drawn)) + nearest(block.shortcut(x)))
+    (expected * above).sum().backward()
+    wanted, x.grad = x.grad, None
+    found = block(x)
+    (found * above).sum().backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(x.grad, wanted)
 
 
 def test_features_keep_four_places_of_the_backbone_s_last_level():

@@ -192,3 +192,10 @@ def test_robustness_tables_have_the_paper_s_shares():
     assert small.copies == ("20 %", "60 %", "as given")
     assert contaminated.copies == ("1 % contaminated", "5 % contaminated", "10 % contaminated")
     assert Igd().variants("disturbed") == []
+
+
+def test_pretraining_is_as_long_in_proportion_as_the_training():
+    def asked(epochs):
+        return Settings().with_options(TrainOptions(Path(), Path(), epochs=epochs)).pretraining_epochs
+
+    assert [asked(epochs) for epochs in (None, 60, 6, 1)] == [20, 20, 2, 1]
