@@ -20,7 +20,7 @@ from trainers.network import layers
 
 # What may lie between two learnt layers without leaving float16.
 _BETWEEN = frozenset(
-    {"Relu", "Clip", "Add", "Mul", "Sigmoid", "MaxPool", "AveragePool", "Concat", "Reshape", "Flatten"}
+    {"Relu", "Clip", "Add", "Mul", "Sigmoid", "MaxPool", "AveragePool", "Concat", "Reshape", "Flatten", "Resize"}
 )
 _HALF_MAX = float(np.finfo(np.float16).max)
 
@@ -118,7 +118,8 @@ class _Writer:
         if i not in self.halves:
             self.nodes.append(node)
             return
-        inputs = [self._half(name) for name in node.input]
+        data = node.input[:1] if node.op_type == "Resize" else node.input  # the others are its scales, float32 always
+        inputs = [*map(self._half, data), *node.input[len(data) :]]
         outputs = [f"{name}.half" for name in node.output]
         changed = NodeProto()
         changed.CopyFrom(node)

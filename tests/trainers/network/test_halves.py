@@ -60,6 +60,30 @@ def detector(tmp_path):
     return tmp_path / "net.onnx", weights
 
 
+def doubling(tmp_path, scales):
+    """Two convolutions with a doubling of the sides between them."""
+    rng = np.random.default_rng(2)
+    weights = {
+        "w1": rng.normal(size=(4, 3, 1, 1)).astype(np.float32) / 100,
+        "w2": rng.normal(size=(2, 4, 1, 1)).astype(np.float32),
+        "scales": np.asarray(scales, np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"]),
+        helper.make_node(
+            "Resize",
+            ["a", "", "scales"],
+            ["b"],
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
+        helper.make_node("Conv", ["b", "w2"], ["grid"]),
+    ]
+    save(tmp_path / "doubling.onnx", nodes, weights, {"grid": (2, 2 * SIDE, 2 * SIDE)})
+    return tmp_path / "doubling.onnx"
+
+
 def reference(images, weights):
     """The same with NumPy: float16 after every operator of the learnt part, exact elsewhere."""
 
@@ -134,3 +158,23 @@ def test_the_same_network_gives_the_same_file(detector, tmp_path):
     halve(detector[0], tmp_path / "a.onnx")
     halve(detector[0], tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_a_doubling_stays_in_float16_and_its_scales_in_float32(images, tmp_path):
+    network = doubling(tmp_path, (1, 1, 2, 2))
+    halve(network, tmp_path / "half.onnx")
+    model = onnx.load(tmp_path / "half.onnx")
+    assert [node.op_type for node in model.graph.node] == [
+        "Cast",
+        "Transpose",
+        "Cast",
+        "Conv",
+        "Resize",
+        "Conv",
+        "Cast",
+    ]
+    assert {t.name: t.data_type for t in model.graph.initializer}["scales"] == TensorProto.FLOAT
+    (got,), (whole,) = run(tmp_path / "half.onnx", images), run(network, images)
+    assert got.shape == whole.shape == (3, 2, 2 * SIDE, 2 * SIDE)
+    np.testing.assert_allclose(got, whole, atol=2e-2)
+    assert not np.array_equal(got, whole)
