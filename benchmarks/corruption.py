@@ -1,6 +1,6 @@
 """How much of SSAE's training goes into corrupting pictures?
 
-    python -m benchmarks.corruption [--threads N]
+    python -m benchmarks.run corruption [--threads N]
 
 Steps of the training as they are by default without a GPU, from crop to Adam, beside the corruption of a batch as large
 alone, for each size of the progressive training. The speed of neither depends on what the pictures show. Each is run in
@@ -9,18 +9,15 @@ turn; times are of the process's CPU, and shares are medians over the rounds.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 
-from benchmarks.harness import RESULTS, Answer, Document
+from benchmarks.harness import Answer, Context, Document
 from trainers.dataset.pixels import in_unit_range
 from trainers.dataset.resized import Resized
 from trainers.learning.passes import seeded, torch_threads
@@ -34,15 +31,15 @@ KINDS: tuple[Kind, ...] = ("elastic", "cut-out", "swap")
 ROUNDS, STEPS = 7, 4
 
 
-def answer(threads: int) -> Answer:
+def answer(context: Context) -> Answer:
     """Every size and kind in turn."""
-    with torch_threads(threads):
+    with torch_threads(context.threads):
         rows = [
             _measure(replace(Settings(width="narrow"), corruption=Corruption(kind)), stage)
             for stage in range(len(Settings().stages))
             for kind in KINDS
         ]
-    return Answer(QUESTION, {"threads": threads, "rows": rows})
+    return Answer(QUESTION, {"threads": context.threads, "rows": rows})
 
 
 def _measure(settings: Settings, stage: int) -> Document:
@@ -91,17 +88,3 @@ def table(document: Document) -> str:
         what = f"{row['side_px']} | {row['kind']}"
         lines.append(f"| {what} | {row['step_ms']:.0f} | {row['corruption_ms']:.1f} | {100 * row['share']:.0f} % |")
     return "\n".join(lines)
-
-
-def main(arguments: list[str]) -> int:
-    """Measure and write the results."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.corruption", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON file goes")
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    options = parser.parse_args(arguments)
-    print(answer(options.threads).write(options.out))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """How much faster is DROC's dense map by the network without padding than patch by patch?
 
-    python -m benchmarks.dense [--threads N]
+    python -m benchmarks.run dense [--threads N]
 
 One picture of 256 px, patches of 32 px at a stride of 4 px, random weights at a quarter of the width: speed does not
 depend on them. The first two rows give the same numbers. Each is run in turn; ratios are medians over the rounds.
@@ -8,17 +8,14 @@ depend on them. The first two rows give the same numbers. Each is run in turn; r
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from benchmarks.harness import RESULTS, Answer, Document
+from benchmarks.harness import Answer, Context, Document
 from trainers.dataset.patches import cut
 from trainers.droc.network import PaddingFree, ResNet18, Trunk
 from trainers.learning.passes import seeded, torch_threads
@@ -29,9 +26,9 @@ SIDE_PX, PATCH_PX, STRIDE_PX, ROUNDS = 256, 32, 4, 5
 AT_ONCE, ONE_BY_ONE, RESNET = "without padding, at once", "without padding, patch by patch", "ResNet-18, patch by patch"
 
 
-def answer(threads: int) -> Answer:
+def answer(context: Context) -> Answer:
     """Time the three ways round by round."""
-    with seeded(0), torch_threads(threads), torch.no_grad():
+    with seeded(0), torch_threads(context.threads), torch.no_grad():
         padding_free = PaddingFree(PATCH_PX, SHARES["narrow"]).eval()
         resnet = ResNet18(PATCH_PX, STRIDE_PX, SHARES["narrow"]).eval()
         picture = torch.rand(1, 3, SIDE_PX, SIDE_PX)
@@ -51,7 +48,7 @@ def answer(threads: int) -> Answer:
         }
         for name in ways
     ]
-    return Answer(QUESTION, {"threads": threads, "rows": rows})
+    return Answer(QUESTION, {"threads": context.threads, "rows": rows})
 
 
 def _one_by_one(trunk: Trunk, picture: Tensor) -> Tensor:
@@ -71,17 +68,3 @@ def table(document: Document) -> str:
     lines = ["| map of a picture of 256 px | ms | times as long |", "|---|---|---|"]
     lines += [f"| {row['way']} | {row['ms']:.0f} | {row['times_as_long']:.1f} |" for row in document["rows"]]
     return "\n".join(lines)
-
-
-def main(arguments: list[str]) -> int:
-    """Measure and write the results."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.dense", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON file goes")
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    options = parser.parse_args(arguments)
-    print(answer(options.threads).write(options.out))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

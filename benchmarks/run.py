@@ -10,6 +10,8 @@ from pathlib import Path
 from benchmarks import (
     accuracy,
     common,
+    corruption,
+    dense,
     false_alarms,
     fusion,
     learnt,
@@ -36,6 +38,8 @@ QUESTIONS: Mapping[str, Callable[[Context], Answer]] = {
     fusion.QUESTION: fusion.answer,
     common.QUESTION: common.answer,
     tiling.QUESTION: tiling.answer,
+    corruption.QUESTION: corruption.answer,
+    dense.QUESTION: dense.answer,
     anomalib_padim.QUESTION: anomalib_padim.answer,
 }
 

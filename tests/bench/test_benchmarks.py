@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, bench_mahalanobis, corruption, dense, methods, one_class, run, tables
+from benchmarks import accuracy, bench_mahalanobis, methods, one_class, run, tables
 from benchmarks.harness import Answer
 
 FOUND = {
@@ -43,7 +43,7 @@ def test_tables_fill_their_markers_and_leave_the_rest(tmp_path):
 
 
 def test_every_question_has_a_table_and_a_place_in_the_readme():
-    alone = {module.QUESTION for module in (bench_mahalanobis, methods, one_class, corruption, dense)}
+    alone = {module.QUESTION for module in (bench_mahalanobis, methods, one_class)}
     assert {*run.QUESTIONS} | alone == set(tables.TABLES)
     shown = "".join(path.read_text() for path in tables.DOCUMENTS)
     assert all(f"<!-- table: {question} -->" in shown for question in tables.TABLES)
