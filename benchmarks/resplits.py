@@ -82,7 +82,7 @@ def cross_fitted(good: F64, mixture: Mixture) -> Pairs:
         pairs_of(fit_tails(good[:, np.setdiff1d(everything, part)]), good[:, part], mixture)
         for part in blocks(len(everything), FOLDS)
     ]
-    return Pairs(np.concatenate([each.first for each in found]), np.concatenate([each.fused for each in found]))
+    return Pairs.joined(found)
 
 
 def fit_tails(good: F64) -> list[Tail]:

@@ -49,6 +49,11 @@ class Pairs:
     first: F64
     fused: F64
 
+    @staticmethod
+    def joined(parts: Sequence[Pairs]) -> Pairs:
+        """The frames of all parts."""
+        return Pairs(np.concatenate([part.first for part in parts]), np.concatenate([part.fused for part in parts]))
+
 
 @dataclass(frozen=True, slots=True)
 class Mixture:

@@ -363,6 +363,11 @@ def test_empty_folder_and_broken_video_are_refused(line, tmp_path):
         push(options(line, tmp_path / "clip.mp4"))
 
 
+def test_a_webcam_that_is_not_there_is_refused(line):
+    with pytest.raises(DataError, match="webcam 63: OpenCV cannot open it"):
+        push(options(line, "63"))
+
+
 def test_sources_are_told_apart(tmp_path):
     (tmp_path / "v.mp4").touch()
     assert find_source(str(tmp_path)).kind == "pictures"

@@ -50,10 +50,10 @@ def serve(
         "metrics": {"port": metrics_port},
     }
     settings = load(config, line or (), overrides)
-    loaded = lines.load_all(settings)
-    watches = [watch for one in loaded for watch in one.watches(settings)]
     metrics = Metrics()
     with connect(settings) as streams:
+        loaded = lines.load_all(settings)
+        watches = [watch for one in loaded for watch in one.watches(settings)]
         pipeline = Pipeline(streams.source, streams.sink, watches, settings, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: pipeline.stop())

@@ -29,6 +29,7 @@ class Monitor:
         self._rule = rule_of(reference, threshold, settings)
         self._cameras: dict[str, Camera] = {}
         self._lock = threading.Lock()
+        self._full = False
 
     def observe(self, camera: str, appearance: F64, score: float) -> Drift | None:
         """Take in a judged frame, `appearance` (4,) of `engine.appearance`; what drifts on its camera now."""
@@ -36,6 +37,7 @@ class Monitor:
             window = self._cameras.get(camera)
             if window is None:
                 if len(self._cameras) >= MAX_CAMERAS:
+                    self._tell_full(camera)
                     return None
                 window = self._cameras[camera] = Camera(self._rule)
             before = window.last
@@ -47,6 +49,14 @@ class Monitor:
         """The last look at each camera whose window has been full."""
         with self._lock:
             return {name: window.last for name, window in self._cameras.items() if window.last is not None}
+
+    def _tell_full(self, camera: str) -> None:
+        if not self._full:
+            log.warning(
+                "%s %s: not watched for drift, nor is any further camera: %d are watched already",
+                *(self.line, camera, MAX_CAMERAS),
+            )
+        self._full = True
 
     def _tell(self, camera: str, before: Look | None, now: Look) -> None:
         drifted = before is not None and bool(before.drifting)

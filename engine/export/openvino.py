@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ def convert(network: Path, out: Path) -> None:
     except ImportError:
         raise MissingExtraError("`engine export --target openvino`", "openvino") from None
     try:
-        openvino.save_model(openvino.convert_model(network), out, compress_to_fp16=False)
+        model = openvino.convert_model(network)
     except Exception as error:  # OpenVINO raises RuntimeError and its own types; this is the edge
         raise BackendError(f"{network}: OpenVINO {openvino.__version__} cannot convert it: {error}") from error
+    try:
+        openvino.save_model(model, out, compress_to_fp16=False)
+    except Exception as error:  # likewise; of a full disk it says "iostream error"
+        free_mib = shutil.disk_usage(out.parent).free >> 20
+        raise BackendError(f"{out}: OpenVINO cannot write it ({free_mib} MiB are free): {error}") from error

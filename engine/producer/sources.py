@@ -123,11 +123,15 @@ def _video(file: Path, mark: str) -> Iterator[Picture]:
 
 
 def _live(source: Source, stop: threading.Event) -> Iterator[Picture]:
-    """Frames of a camera, opened again whenever it goes away."""
+    """Frames of a camera, opened again whenever it goes away; a webcam must be there to begin with."""
     where = redacted(source.location)
     failures = 0
+    seen = source.kind == "url"  # what is at the other end of a network may still be starting
     while not stop.is_set():
         capture = _open(source)
+        if capture is None and not seen:
+            raise DataError(f"webcam {where}: OpenCV cannot open it; is it plugged in, and may you read /dev/video*?")
+        seen = True
         if capture is not None:
             log.info("%s: camera opened", where)
             try:

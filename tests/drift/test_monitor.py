@@ -51,10 +51,11 @@ def test_a_camera_says_nothing_of_another(monitor):
     assert {name: look.drifting for name, look in monitor.looks().items()} == {"dark": ("brightness",), "bright": ()}
 
 
-def test_camera_names_cannot_grow_without_bound(monitor):
+def test_camera_names_cannot_grow_without_bound_and_the_log_says_so_once(monitor, caplog):
     for i in range(MAX_CAMERAS + 5):
         show(monitor, f"cam{i}", 1)
     assert show(monitor, "late", 200, brightness=-4.0) is None
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [f"line1 cam{MAX_CAMERAS}"]
 
 
 def test_a_scrape_sees_signals_distances_and_the_rate(monitor):

@@ -17,6 +17,7 @@ from engine.cli import main
 from engine.errors import BackendError, UsageError
 from engine.export import agreement, registry
 from engine.export.base import ExportOptions, refuse_others
+from engine.export.openvino import convert
 from engine.export.record import Agreement, Record
 from engine.maps import MapHead
 from engine.serving.base import ConstantPredictor, RawBatch
@@ -79,6 +80,12 @@ def test_the_record_names_tensors_files_and_hashes(target, source, tmp_path):
         assert hashlib.sha256(written[file["path"]].read_bytes()).hexdigest() == file["sha256"]
     assert (made["model"], made["precision"]) == ("tiny@1", "fp32")
     assert made["calibration"]["image"] == {"threshold": 6.0, "width": 1.0}
+
+
+def test_openvino_says_that_a_full_disk_is_full(source, tmp_path):
+    (tmp_path / "network.bin").symlink_to("/dev/full")
+    with pytest.raises(BackendError, match=r"cannot write it .* MiB are free"):
+        convert(source.file(source.executable("fp32").network), tmp_path / "network.xml")
 
 
 def test_openvino_s_agreement_is_measured(source, tmp_path):

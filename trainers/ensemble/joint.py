@@ -149,14 +149,12 @@ def fuse_jointly(joint: Joint, how: How, folds: int, target_fpr: float) -> Fused
         everything = np.arange(len(joint))
         scales = joint.scales(everything)
         trials = [(joint.scales(np.setdiff1d(everything, part)), part) for part in parts]
-    pixels, first, fused = PixelScores(), [], []
+    pixels, found = PixelScores(), []
     for by, pictures in trials:
-        surprises = [tail.of(joint.scores[m, pictures]) for m, tail in enumerate(by.image)]
-        first.append(surprises[0].copy())
-        fused.append(fuse(surprises, how.weights, how.rule))
+        found.append(how.mixture.pairs([tail.of(joint.scores[m, pictures]) for m, tail in enumerate(by.image)]))
         for picture in pictures:
             pixels.add(_map(joint, by, how, picture))
-    good = Pairs(np.concatenate(first), np.concatenate(fused))
+    good = Pairs.joined(found)
     levels = Levels(copula.simulated(joint.scores, how.mixture))
     calibration = calibrate(good.fused, pixels, folds=folds, target_fpr=target_fpr, find=levels)
     return Fused(scales, calibration, good, levels)
