@@ -68,6 +68,14 @@ class ResidualTrunk(nn.Module):
 Trunk = BackboneTrunk | ResidualTrunk
 
 
+def standard_of(features: Tensor) -> nn.BatchNorm1d:
+    """Brings features (N, F) onto the scale on which the given ones (K, F) have mean 0 and variance 1; fixed."""
+    var, mean = torch.var_mean(features.double(), dim=0)
+    standard = nn.BatchNorm1d(features.shape[1], affine=False).to(features)
+    standard.running_mean, standard.running_var = mean.to(features), var.to(features)
+    return standard.eval()
+
+
 def stem_stride(side_px: int) -> int:
     """How much the first convolution reduces: as ResNet-18's stem, or less where POOL rows would not be left."""
     return 4 if side_px >= 4 * REDUCTION * POOL else 2

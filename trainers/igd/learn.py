@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from trainers.dataset.resized import Resized
 from trainers.igd.decoder import Critic
@@ -68,6 +69,8 @@ class DescriptorLearner:
 
     def epoch(self, pictures: Resized, number: int) -> Iterator[tuple[int, float]]:
         """One pass in random order, after an E-step where one is due: yields (pictures taken in, loss)."""
+        if number == 0 and self.features is None:
+            self._settle(pictures)
         if number % self.plan.e_step_every == 0:
             self.model.set_latent(e_step(self.representations(pictures)))
         generator = torch.Generator().manual_seed(_EPOCH_SEEDS * self.seed + number)
@@ -124,6 +127,16 @@ class DescriptorLearner:
         judged = torch.cat([x_alpha.detach(), blended(x, x_hat.detach(), zeta)])
         of_interpolated, of_blended = self.critic(judged).chunk(2)
         return critic_loss(of_interpolated, alpha, of_blended).mean()
+
+    def _settle(self, pictures: Resized) -> None:
+        """Give the norms of a new trunk the pictures' statistics.
+
+        By those that they begin with all representations are nearly one: sigma is so small that (8) is 1 and has no
+        gradient until the next E-step.
+        """
+        parts = torch.split(torch.arange(len(pictures)), _BATCH)
+        encoder = nn.Sequential(self.model.trunk, self.model.standard, self.model.project)
+        update_bn((unit(pictures, rows) for rows in parts if len(rows) > 1), encoder, self.device)
 
     def _step(self, x: Tensor, rows: Tensor, generator: torch.Generator) -> float:
         draws = torch.rand((2, len(rows)), generator=generator).to(self.device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.igd.decoder import LATENT, Decoder
-from trainers.igd.encoder import Trunk
+from trainers.igd.encoder import Trunk, standard_of
 from trainers.igd.latent import Latent
 from trainers.igd.losses import gaussian_loss, squared_map, structural_loss, structural_map
 from trainers.igd.msssim import MsSsim, for_side
@@ -56,10 +56,7 @@ class Descriptor(nn.Module):
 
     def fix_trunk(self, features: Tensor) -> None:
         """The trunk learns no more, and `features` (K, F) are its of all training pictures."""
-        var, mean = torch.var_mean(features.double(), dim=0)
-        self.standard.running_mean = mean.to(features)
-        self.standard.running_var = var.to(features)
-        self.standard.eval()
+        self.standard = standard_of(features)
 
     def encode(self, features: Tensor) -> Tensor:
         """The rest of f: (N, F) -> (N, Z)."""

@@ -11,7 +11,8 @@ from trainers.igd.patches import PATCH_PX
 from trainers.job import Fact, changed, plain
 from trainers.width import SHARES, default_width
 
-LOCAL_SHARE = 1 / 6
+_LOCAL = 1 / 6  # passes of the local model for one of the global one: a picture has more than 200 patches
+_LOCAL_PRETRAINING = 1 / 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Settings:
     weight_decay: float = 1e-6
     decay_power: float = 0.9
 
-    pretraining_epochs: int = 20
+    pretraining_epochs: int = 60
 
     def __post_init__(self) -> None:
         if self.side_px != PATCH_PX and (self.side_px % 64 or self.side_px < 64):
@@ -81,16 +82,22 @@ class Settings:
         return SHARES[self.width or default_width()]
 
     def passes(self, epochs: int) -> int:
-        """Of the local model, where the global one makes so many: it sees more than 200 patches of each picture."""
-        return max(1, round(epochs * LOCAL_SHARE))
+        """Of the local model, where the global one makes so many."""
+        return max(1, round(epochs * _LOCAL))
+
+    @property
+    def local_pretraining_epochs(self) -> int:
+        """Of the local model's encoder."""
+        return max(1, round(self.pretraining_epochs * _LOCAL_PRETRAINING))
 
     def with_options(self, options: TrainOptions) -> Settings:
-        """These settings with what the command line changed, pretraining in proportion to it, and the width decided."""
-        epochs = options.epochs or self.epochs
+        """These settings with what the command line changed, schedules in proportion to it, and the width decided."""
+        share = (options.epochs or self.epochs) / self.epochs
         given = {
             "side_px": options.side_px,
             "epochs": options.epochs,
-            "pretraining_epochs": max(1, round(self.pretraining_epochs * epochs / self.epochs)),
+            "e_step_every": max(1, round(self.e_step_every * share)),
+            "pretraining_epochs": max(1, round(self.pretraining_epochs * share)),
             "encoder": options.encoder,
             "backbone": options.backbone,
             "width": options.width or self.width or default_width(),

@@ -66,7 +66,7 @@ def _learn(job: Job[Settings]) -> Learnt:
     if s.local:
         cuts = patches(training, s.side_px, s.patches, job.options.seed)
         plan = Plan(s.passes(s.epochs), s.local_batch, s.passes(s.e_step_every))
-        local = _trained(Member("local", cuts, PATCH_PX, plan, s.passes(s.pretraining_epochs)), job, facts, used)
+        local = _trained(Member("local", cuts, PATCH_PX, plan, s.local_pretraining_epochs), job, facts, used)
         facts["patches"] = len(cuts)
     network = Fused(whole, local, s.side_px)
     return Learnt(network, s.smoothing_sigma_px, facts, tuple(used), scores=True, mean=_MEAN, std=_STD)
@@ -76,7 +76,7 @@ def _trained(member: Member, job: Job[Settings], facts: dict[str, Fact], used: l
     """A model through pretraining, where there is any, and EM; what was measured goes into `facts`."""
     settings, seed = job.settings, job.options.seed
     with seeded(seed):
-        trunk = _trunk(member, job, used)
+        trunk = _trunk(member, job, facts, used)
         model = Descriptor(trunk, member.side_px, settings.channel_share, settings.objective)
         critic = Critic(member.side_px, settings.channel_share)
     features = None if settings.encoder == "scratch" else trunk_features(trunk, member.pictures)
@@ -87,27 +87,33 @@ def _trained(member: Member, job: Job[Settings], facts: dict[str, Fact], used: l
     return learner.finish()
 
 
-def _trunk(member: Member, job: Job[Settings], used: list[Checkpoint]) -> Trunk:
-    """The trunk that the settings ask for, taught where it is to be taught before."""
+def _trunk(member: Member, job: Job[Settings], facts: dict[str, Fact], used: list[Checkpoint]) -> Trunk:
+    """The trunk that the settings ask for, taught where it is to be taught before; how well goes into `facts`."""
     settings, side, width = job.settings, member.side_px, job.settings.channel_share
     if settings.encoder == "scratch":
         return ResidualTrunk(side, width, FEATURES)
     if settings.encoder == "self-supervised":
         trunk = ResidualTrunk(side, width, FEATURES)
-        return _pretrained(trunk, Contrast(trunk), member, job, used)
+        return _pretrained(trunk, Contrast(trunk), member, job, facts, used)
     backbone = backbones.load(settings.backbone, side, allow_download=job.options.download_weights)
     teacher = BackboneTrunk(backbone, side)
     if settings.encoder == "imagenet":
         return teacher
     trunk = ResidualTrunk(side, width, teacher.features)
     task = Distillation(trunk, trunk_features(teacher, member.pictures))
-    return _pretrained(trunk, task, member, job, used)
+    return _pretrained(trunk, task, member, job, facts, used)
 
 
 def _pretrained(
-    trunk: Trunk, task: Contrast | Distillation, member: Member, job: Job[Settings], used: list[Checkpoint]
+    trunk: Trunk,
+    task: Contrast | Distillation,
+    member: Member,
+    job: Job[Settings],
+    facts: dict[str, Fact],
+    used: list[Checkpoint],
 ) -> Trunk:
     learner = PretrainingLearner(task, member.pretraining_epochs, job.options.seed)
     used.append(job.checkpoint(f".{member.name}-{job.settings.encoder}"))
-    learn(learner, member.pictures, used[-1], job.progress, f"{member.name} encoder")
+    name = f"{member.name} encoder"
+    facts[f"loss_{member.name}_encoder"] = learn(learner, member.pictures, used[-1], job.progress, name)
     return trunk

@@ -229,6 +229,15 @@ def test_the_e_step_comes_on_schedule_and_sees_every_picture(pictures):
     assert not torch.equal(seen[1][0], seen[2][0])
 
 
+def test_a_new_trunk_s_first_sigma_leaves_the_gaussian_term_its_gradient(pictures):
+    of = learner(pictures, fixed=False)
+    next(of.epoch(pictures, 0))
+    z = batch(of, pictures)[1]
+    term = of.model.gaussian_term(z)
+    assert float(term.detach().mean()) < 0.9
+    assert float(torch.autograd.grad(term.sum(), z)[0].norm()) > 0.1
+
+
 def test_the_e_step_leaves_the_networks_learning(pictures):
     """Batch norms left as they are in evaluation would not move in the M-step."""
     of = learner(pictures)

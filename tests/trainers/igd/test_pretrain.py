@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainers.dataset.resized import Resized
-from trainers.igd.encoder import ResidualTrunk
+from trainers.igd.encoder import ResidualTrunk, standard_of
 from trainers.igd.learn import trunk_features
 from trainers.igd.pictures import unit
 from trainers.igd.pretrain import TEMPERATURE, Contrast, Distillation, PretrainingLearner, nt_xent
@@ -38,29 +38,39 @@ def test_nt_xent_is_simclr_s():
     assert float(nt_xent(rows)) == pytest.approx(np.mean(terms), rel=1e-5)
 
 
-def test_distillation_is_the_norm_to_the_backbone_s_features(pictures):
-    student, taught = trunk(0), torch.rand((40, 64))
-    task = Distillation(student.eval(), taught)
+def test_distillation_is_the_norm_to_the_backbone_s_features_on_one_scale(pictures):
+    student, taught = trunk(0), 5 * torch.rand((40, 64)) - 3
+    task = Distillation(student, taught)
     x, rows = torch.rand((3, 3, 32, 32)), torch.tensor([5, 0, 39])
     with torch.no_grad():
-        want = np.linalg.norm((student(x) - taught[rows]).double().numpy(), axis=1).mean()
-        assert float(task.loss(x, rows, torch.Generator())) == pytest.approx(want, rel=1e-5)
+        found = float(task.loss(x, rows, torch.Generator()))
+        student_s, teacher_s = student(x).double().numpy(), taught.double().numpy()
+    student_s = (student_s - student_s.mean(axis=0)) / np.sqrt(student_s.var(axis=0) + 1e-5)
+    teacher_s = (teacher_s - teacher_s.mean(axis=0)) / np.sqrt(teacher_s.var(axis=0, ddof=1) + 1e-5)
+    assert found == pytest.approx(np.linalg.norm(student_s - teacher_s[rows], axis=1).mean(), rel=1e-4)
 
 
 def test_the_student_comes_nearer_its_teacher(pictures):
+    """One with features below zero too, as EfficientNet's; the student's own never are."""
     teacher, student = trunk(1), trunk(0)
-    taught = trunk_features(teacher, pictures)
+    taught = trunk_features(teacher, pictures) @ torch.randn((64, 64), generator=torch.Generator().manual_seed(0))
     learner = PretrainingLearner(Distillation(student, taught), epochs=60, seed=0)
-    losses = [np.mean([loss for _, loss in learner.epoch(pictures, number)]) for number in range(60)]
-    assert losses[-1] < 0.7 * losses[0]
+    for number in range(learner.epochs):
+        list(learner.epoch(pictures, number))
     assert not student.training
+    found, wanted = (standard_of(f)(f) for f in (trunk_features(student, pictures), taught))
+    explained = 1 - float((found - wanted).square().sum() / wanted.square().sum())
+    assert explained > 0.5
 
 
 def test_views_of_a_picture_come_to_be_alike(pictures):
-    """By the loss of views that are drawn for the test, the same before and after."""
+    """By the loss of views that are drawn for the test, the same before and after 120 steps.
+
+    With momentum and a decay of everything it hardly falls, and after some hundred steps all features are the same.
+    """
     with seeded(0):
         task = Contrast(ResidualTrunk(32, 0.1, 64))
-    learner = PretrainingLearner(task, epochs=10, seed=0)
+    learner = PretrainingLearner(task, epochs=60, seed=0)
 
     def loss():
         task.learning.train()
@@ -71,9 +81,8 @@ def test_views_of_a_picture_come_to_be_alike(pictures):
 
     before = loss()
     for number in range(learner.epochs):
-        for _ in learner.epoch(pictures, number):
-            pass
-    assert loss() < before - 0.1
+        list(learner.epoch(pictures, number))
+    assert loss() < before - 0.3
 
 
 def test_going_on_gives_the_same_bits(pictures, tmp_path):

@@ -150,7 +150,7 @@ def test_the_bundle_says_what_was_used(whole):
 def test_taught_encoders_train_and_one_patch_needs_no_local_model(encoder, parts, tmp_path):
     settings = replace(SMALL, encoder=encoder, epochs=2, side_px=32)
     report = Igd(settings).train(TrainOptions(data=parts, out=tmp_path / "out", threads=1), RecordedProgress())
-    assert "loss_global" in report.measured
+    assert {"loss_global_encoder", "loss_global"} <= report.measured.keys()
     assert "loss_local" not in report.measured
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]  # no checkpoint is left
 
@@ -194,8 +194,11 @@ def test_robustness_tables_have_the_paper_s_shares():
     assert Igd().variants("disturbed") == []
 
 
-def test_pretraining_is_as_long_in_proportion_as_the_training():
-    def asked(epochs):
-        return Settings().with_options(TrainOptions(Path(), Path(), epochs=epochs)).pretraining_epochs
+@pytest.mark.parametrize(("epochs", "schedule"), [(None, (10, 60)), (60, (10, 60)), (6, (1, 6)), (1, (1, 1))])
+def test_e_steps_and_pretraining_go_in_proportion_with_the_training(epochs, schedule):
+    asked = Settings().with_options(TrainOptions(Path(), Path(), epochs=epochs))
+    assert (asked.e_step_every, asked.pretraining_epochs) == schedule
 
-    assert [asked(epochs) for epochs in (None, 60, 6, 1)] == [20, 20, 2, 1]
+
+def test_an_encoder_of_the_local_model_is_taught_a_twentieth_of_the_global_one_s_passes():
+    assert [Settings(pretraining_epochs=n).local_pretraining_epochs for n in (1, 60, 2000)] == [1, 3, 100]
