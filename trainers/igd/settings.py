@@ -91,12 +91,15 @@ class Settings:
         return max(1, round(self.pretraining_epochs * _LOCAL_PRETRAINING))
 
     def with_options(self, options: TrainOptions) -> Settings:
-        """These settings with what the command line changed, schedules in proportion to it, and the width decided."""
+        """These settings with what the command line changed, schedules in proportion to it, and the width decided.
+
+        A longer training has more E-steps, a shorter one as many.
+        """
         share = (options.epochs or self.epochs) / self.epochs
         given = {
             "side_px": options.side_px,
             "epochs": options.epochs,
-            "e_step_every": max(1, round(self.e_step_every * share)),
+            "e_step_every": max(1, round(self.e_step_every * min(share, 1))),
             "pretraining_epochs": max(1, round(self.pretraining_epochs * share)),
             "encoder": options.encoder,
             "backbone": options.backbone,
