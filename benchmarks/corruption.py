@@ -44,13 +44,13 @@ def answer(context: Context) -> Answer:
 
 def _measure(settings: Settings, stage: int) -> Document:
     """A few steps of a training, and the corruption of as many batches of that stage's size."""
-    side = round(settings.stages[stage] * settings.side_px)
     noise = np.random.default_rng(0).integers(0, 256, (STEPS * settings.batch_size, *[settings.side_px] * 2, 3))
     pictures = Resized(noise.astype(np.uint8), np.arange(len(noise)))
-    batch = in_unit_range(torch.from_numpy(pictures.take(np.arange(settings.batch_size))))[..., :side, :side]
-    generator = torch.Generator().manual_seed(0)
     with seeded(0):
         learner = SsaeLearner(Autoencoder(settings.channel_share), 1, settings, 0, None)
+    side = learner.side_px(settings.first_of_stage(stage))
+    batch = in_unit_range(torch.from_numpy(pictures.take(np.arange(settings.batch_size))))[..., :side, :side]
+    generator = torch.Generator().manual_seed(0)
 
     def train() -> None:
         for _ in learner.epoch(pictures, settings.first_of_stage(stage)):

@@ -98,7 +98,7 @@ class SsaeLearner:
 
     def _step(self, images: Tensor, number: int, generator: torch.Generator) -> float:
         s = self.settings
-        view = crop(in_unit_range(images), self._side_px(number), generator)
+        view = crop(in_unit_range(images), self.side_px(number), generator)
         pair = s.corruption(turn(view, rotations=s.rotations, flips=s.flips, generator=generator), generator)
         output = self.network(pair.corrupted.contiguous(memory_format=torch.channels_last))
         self.optimiser.zero_grad()
@@ -113,14 +113,14 @@ class SsaeLearner:
         if self.separations[-1] == max(self.separations):
             self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
 
-    def _side_px(self, number: int) -> int:
+    def side_px(self, number: int) -> int:
         """Side of the crops in a pass."""
         s = self.settings
         share = s.stages[number * len(s.stages) // s.epochs]
         return max(1, round(share * s.side_px / STRIDE)) * STRIDE
 
     def _work_of_one(self, number: int) -> int:
-        return max(1, self._side_px(number) ** 2 // _UNIT_PX)
+        return max(1, self.side_px(number) ** 2 // _UNIT_PX)
 
     def _set_rate(self, share: float) -> None:
         """One cosine cycle: from the full rate at share 0 of the training to 0 at share 1."""

@@ -52,10 +52,10 @@ def equal(a, b):
 def test_crops_grow_with_the_epochs():
     settings = replace(TINY, epochs=9, stages=(0.5, 0.75, 1.0))
     one = learner(settings)
-    assert [one._side_px(epoch) for epoch in range(9)] == [32] * 3 + [48] * 3 + [64] * 3
-    assert [one._side_px(epoch) for epoch in (0, 1)] == [32, 32]
+    assert [one.side_px(epoch) for epoch in range(9)] == [32] * 3 + [48] * 3 + [64] * 3
+    assert [one.side_px(epoch) for epoch in (0, 1)] == [32, 32]
     odd = learner(replace(TINY, stages=(0.01, 0.6)))
-    assert [odd._side_px(epoch) for epoch in (0, 2)] == [8, 40]
+    assert [odd.side_px(epoch) for epoch in (0, 2)] == [8, 40]
 
 
 def test_work_is_in_proportion_to_pixels(pictures):
