@@ -4,8 +4,8 @@
 
 A run takes minutes to an hour, so the results grow: a run that they have is not made again, each new one is written at
 once, and each tells the machine it was made on. Training and judging are commands of the engine, each in a process of
-its own; the system tells its peak memory and its CPU time, which hardly depends on what else the machine does. Speeds
-are taken last, one after another, of the bundles in the work folder.
+its own; the system tells its peak memory and its CPU time, which hardly depends on what else the machine does. What is
+taken of the bundles in the work folder comes last: the AUROC by synthetic defects, and speeds, one after another.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from benchmarks.criterion import criterion
 from benchmarks.harness import RESULTS, Answer, Context, DataSet, Document
 from benchmarks.spread import spread
 from engine import bundle as bundles
@@ -46,7 +47,9 @@ VARIANTS: Mapping[str, Sequence[str]] = {
     "droc, rotation": ("--method", "droc", "--pretext", "rotation"),
 }
 _EPOCHS = {"ssae": ssae.Settings().epochs, "igd": igd.Settings().epochs, "droc": droc.Settings().epochs}
+_SYNTHETIC = "synthetic_AUROC"  # see `benchmarks.criterion`
 _METRICS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", "f1", "false_alarm_rate")
+_SHOWN = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO", _SYNTHETIC)
 _BATCH = 8
 
 
@@ -87,6 +90,11 @@ class Rows:
     def has(self, run: Run) -> bool:
         """Whether it was made already."""
         return any(made["seed"] == run.seed for made in self.of(run)["runs"])
+
+    def made(self, run: Run) -> Document:
+        """What it gave."""
+        found: Document = next(made for made in self.of(run)["runs"] if made["seed"] == run.seed)
+        return found
 
     def add(self, run: Run, found: Document) -> None:
         """Another run of a row."""
@@ -134,11 +142,12 @@ def _frames_per_s(bundle: Path, threads: int) -> float:
 def table(document: Document) -> str:
     """Markdown: mean and standard deviation over the seeds that were run."""
     lines = [
-        "| data | variant | passes | seeds | image AUROC | pixel AUROC | AUPRO | training, CPU s | MB | frames/s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| data | variant | passes | seeds | image AUROC | pixel AUROC | AUPRO | synthetic | training, CPU s | MB "
+        "| frames/s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in document["rows"]:
-        scores = " | ".join(spread(_values(row, name)) for name in ("image_AUROC", "pixel_AUROC", "pixel_AUPRO"))
+        scores = " | ".join(spread(_values(row, name)) for name in _SHOWN)
         cost = " | ".join(f"{median(_values(row, name)):.0f}" for name in ("train_cpu_s", "peak_mb"))
         fps = "-" if row["fps"] is None else f"{row['fps']:.0f}"
         what = f"{row['data']} | {row['variant']} | {row['epochs']} | {len(row['runs'])}"
@@ -147,7 +156,7 @@ def table(document: Document) -> str:
 
 
 def _values(row: Document, name: str) -> list[float]:
-    return [run[name] for run in row["runs"] if run[name] is not None]
+    return [run[name] for run in row["runs"] if run.get(name) is not None]
 
 
 def main(arguments: list[str]) -> int:
@@ -176,6 +185,9 @@ def main(arguments: list[str]) -> int:
             print(run, rows.write(), file=sys.stderr)
     for run in runs:
         if (run.bundle(context) / MANIFEST_NAME).is_file():
+            if _SYNTHETIC not in rows.made(run):
+                found = criterion(run.bundle(context), run.data.path, context.threads)
+                rows.made(run)[_SYNTHETIC] = round(found, 4)
             rows.of(run)["fps"] = _frames_per_s(run.bundle(context), context.threads)
     print(rows.write())
     return 0

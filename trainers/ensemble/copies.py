@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.bundle import Bundle
 from engine.contract import Precision
@@ -49,6 +50,11 @@ def judged(members: Sequence[Served], data: TrainingSet, rows: Sequence[int], th
                 scores[m, i] = judge(row, np.stack([member.bundle.sheet.fit(copy) for copy in made]))
             task.advance()
     return scores
+
+
+def evenly(rows: npt.NDArray[np.intp], most: int) -> list[int]:
+    """At most so many of them, evenly spread."""
+    return [int(row) for row in rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.intp)]]
 
 
 Judge = Callable[[int, U8], F64]  # of copies (d, H, W, 3) of one training picture

@@ -19,7 +19,6 @@ from statistics import median
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from engine import bundle as bundles
@@ -43,7 +42,7 @@ from trainers.base import DEFAULT_TARGET_FPR, TrainReport
 from trainers.calibration import record
 from trainers.dataset.good import Dataset, Pictures, TrainingSet, check_training, read_dataset
 from trainers.ensemble import common, membership
-from trainers.ensemble.copies import Predict, Served, judged
+from trainers.ensemble.copies import Predict, Served, evenly, judged
 from trainers.ensemble.joint import Fused, How, Joint, Scales, fuse_jointly, join
 from trainers.ensemble.weights import weights
 from trainers.progress import Progress
@@ -206,7 +205,7 @@ class _Fusing:
         place = {content: i for i, content in enumerate(self.data.contents)}
         rows = np.sort([place[content] for content in joint.contents])
         served = [Served(model.bundle, self.precision, model.predict) for model in self.models]
-        return judged(served, self.data, _spread(rows, _SYNTHETIC), self.options.threads, self.progress)
+        return judged(served, self.data, evenly(rows, _SYNTHETIC), self.options.threads, self.progress)
 
     def _weights(self, joint: Joint, copies: F64) -> tuple[float, ...]:
         asked = [model.weight for model in self.models if model.weight is not None]
@@ -215,7 +214,7 @@ class _Fusing:
     def _labelled(self) -> F64:
         """(M, n) raw scores of the dataset's defective pictures."""
         defective = [item for item in self.dataset.test if item.defect is not None]
-        pictures = Pictures([defective[i] for i in _spread(np.arange(len(defective)), _LABELLED)])
+        pictures = Pictures([defective[i] for i in evenly(np.arange(len(defective)), _LABELLED)])
         return self._scores("labelled defects", (pictures[i] for i in range(len(pictures))), len(pictures))
 
     def _scores(self, what: str, images: Iterator[U8], n: int) -> F64:
@@ -249,11 +248,6 @@ def _cost_ms(predict: Predict, member: Bundle) -> float:
 
 def _largest(models: Sequence[Model]) -> tuple[int, int]:
     return max((model.bundle.sheet.sizes[0] for model in models), key=lambda size: size[0] * size[1])
-
-
-def _spread(rows: npt.NDArray[np.intp], most: int) -> list[int]:
-    """At most so many of them, evenly spread."""
-    return [int(row) for row in rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.intp)]]
 
 
 def _measured(frames: dict[str, Pairs], mixture: Mixture, ensemble: Ensemble) -> dict[str, float | int | str | None]:

@@ -194,7 +194,9 @@ def test_robustness_tables_have_the_paper_s_shares():
     assert Igd().variants("disturbed") == []
 
 
-@pytest.mark.parametrize(("epochs", "schedule"), [(None, (10, 60)), (60, (10, 60)), (6, (1, 6)), (1, (1, 1)), (240, (10, 240))])
+@pytest.mark.parametrize(
+    ("epochs", "schedule"), [(None, (10, 60)), (60, (10, 60)), (6, (1, 6)), (1, (1, 1)), (240, (10, 240))]
+)
 def test_e_steps_and_pretraining_go_in_proportion_with_the_training(epochs, schedule):
     asked = Settings().with_options(TrainOptions(Path(), Path(), epochs=epochs))
     assert (asked.e_step_every, asked.pretraining_epochs) == schedule
