@@ -131,8 +131,8 @@ class DescriptorLearner:
     def _settle(self, pictures: Resized) -> None:
         """Give the norms of a new trunk the pictures' statistics.
 
-        By those that they begin with all representations are nearly one: sigma is so small that (8) is 1 and has no
-        gradient until the next E-step.
+        With those that they begin with all representations are nearly the same, and sigma is so small that (8) is 1
+        and has no gradient until the next E-step.
         """
         parts = torch.split(torch.arange(len(pictures)), _BATCH)
         encoder = nn.Sequential(self.model.trunk, self.model.standard, self.model.project)

@@ -41,14 +41,13 @@ class Distillation:
 
     Both with mean 0 and variance 1, as the descriptor takes them. The paper's are compared as they are, but both of its
     networks end in a ReLU; half of EfficientNet's features are negative, which the trunk's cannot be. Adam's rate is
-    that of the M-steps, ten times the paper's, for a fiftieth of its steps and less.
+    that of the M-steps, ten times the paper's, for a small share of its steps.
     """
 
     batch = 64
 
     def __init__(self, trunk: Trunk, taught: Tensor) -> None:
-        self.standard = nn.BatchNorm1d(trunk.features, affine=False)
-        self.learning: nn.Module = nn.Sequential(trunk, self.standard)
+        self.learning: nn.Module = nn.Sequential(trunk, nn.BatchNorm1d(trunk.features, affine=False))
         self.taught = standard_of(taught)(taught)
         self.optimiser: torch.optim.Optimizer = torch.optim.Adam(trunk.parameters(), lr=1e-3, weight_decay=1e-5)
 
