@@ -23,7 +23,7 @@ def test_a_line_at_work_never_looks_wrong(line, fleet, make_config, wait_until, 
         return found[-1].waiting
 
     for _ in range(2):
-        fleet.start(config, batch_s=0.01)
+        fleet.start(config, batch_s=0.05)  # so slowly that there is time to look
     wait_until(lambda: look() < 100)
     fleet.running()[0].kill()
     wait_until(lambda: look() == 0)
