@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from engine import bundle as bundles
 from engine.serving.select import open_local
 from trainers.calibration import record
@@ -25,12 +23,11 @@ def criterion(folder: Path, data: Path, threads: int) -> float:
     """
     bundle, training = bundles.read(folder), check_training(read_dataset(data))
     held_out = record.read(bundle, "fp32")
-    place = {content: row for row, content in enumerate(training.contents)}
-    rows = np.sort([place[content] for content in held_out.contents])
+    rows = evenly(training.rows_of(held_out.contents), PICTURES)
     predictor = open_local(bundle, "onnx", "fp32", threads)
     try:
         member = Served(bundle, "fp32", predictor.predict)
-        scores = judged([member], training, evenly(rows, PICTURES), threads, on_stderr())
+        scores = judged([member], training, rows, threads, on_stderr())
     finally:
         predictor.close()
     auroc = image_auroc(held_out.scores, scores.ravel())

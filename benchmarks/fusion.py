@@ -33,7 +33,7 @@ from engine.types import F64
 from trainers.calibration import record
 from trainers.dataset.good import Item, Pictures, check_training, read_dataset
 from trainers.dataset.synthetic import KINDS
-from trainers.ensemble.copies import Served, judged
+from trainers.ensemble.copies import Served, evenly, judged
 from trainers.ensemble.joint import join
 from trainers.ensemble.weights import weights as worth
 from trainers.progress import Progress, on_stderr
@@ -117,9 +117,7 @@ def _scores(context: Context, data: DataSet) -> Scores:
     training = check_training(read_dataset(data.path))
     members = _members(context, data)
     joint = join(MEMBERS, [record.read(member, "fp32") for member in members])
-    place = {content: row for row, content in enumerate(training.contents)}
-    rows = np.sort([place[content] for content in joint.contents])
-    chosen = rows[np.linspace(0, len(rows) - 1, min(_SYNTHETIC, len(rows))).round().astype(int)]
+    rows = training.rows_of(joint.contents)
     halves = _halves(data)
     with ExitStack() as stack:
         served = []
@@ -127,7 +125,7 @@ def _scores(context: Context, data: DataSet) -> Scores:
             predictor = open_local(member, "onnx", "fp32", context.threads)
             stack.callback(predictor.close)
             served.append(Served(member, "fp32", predictor.predict))
-        copies = judged(served, training, [int(row) for row in chosen], context.threads, progress)
+        copies = judged(served, training, evenly(rows, _SYNTHETIC), context.threads, progress)
         good, defective = (_judge(served, halves[bad], progress) for bad in (False, True))
     shift = {"brightness": _auroc(_brightness(training.pictures.subset(rows)), _brightness(Pictures(halves[False])))}
     shift |= {name: _auroc(*pair) for name, *pair in zip(MEMBERS, joint.scores, good, strict=True)}

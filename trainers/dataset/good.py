@@ -97,6 +97,11 @@ class TrainingSet:
     record: TrainingData
     warnings: tuple[str, ...]
 
+    def rows_of(self, contents: Sequence[str]) -> npt.NDArray[np.intp]:
+        """The numbers of the pictures with these hashes, ascending."""
+        place = {content: row for row, content in enumerate(self.contents)}
+        return np.sort(np.array([place[content] for content in contents], np.intp))
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:

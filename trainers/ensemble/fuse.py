@@ -202,10 +202,9 @@ class _Fusing:
 
     def _copies(self, joint: Joint) -> F64:
         """(M, k, d) raw scores of some held-out pictures with every kind of defect."""
-        place = {content: i for i, content in enumerate(self.data.contents)}
-        rows = np.sort([place[content] for content in joint.contents])
+        rows = evenly(self.data.rows_of(joint.contents), _SYNTHETIC)
         served = [Served(model.bundle, self.precision, model.predict) for model in self.models]
-        return judged(served, self.data, evenly(rows, _SYNTHETIC), self.options.threads, self.progress)
+        return judged(served, self.data, rows, self.options.threads, self.progress)
 
     def _weights(self, joint: Joint, copies: F64) -> tuple[float, ...]:
         asked = [model.weight for model in self.models if model.weight is not None]

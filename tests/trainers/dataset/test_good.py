@@ -136,6 +136,15 @@ def test_training_set_records_what_was_used(tmp_path):
     assert training.record.width_range == (32, 31 + MIN_GOOD)
 
 
+def test_pictures_are_found_again_by_their_contents(tmp_path):
+    for i in range(MIN_GOOD):
+        put(tmp_path / f"{i:02}.png", seed=i)
+    training = check_training(read_dataset(tmp_path))
+    asked = [training.contents[row] for row in (7, 0, 3)]
+    assert training.rows_of(asked).tolist() == [0, 3, 7]
+    assert training.rows_of([]).tolist() == []
+
+
 def test_duplicates_are_left_out_with_one_line(tmp_path):
     for i in range(6):
         put(tmp_path / f"{i}.png", seed=i)
