@@ -140,8 +140,8 @@ def test_pictures_are_found_again_by_their_contents(tmp_path):
     for i in range(MIN_GOOD):
         put(tmp_path / f"{i:02}.png", seed=i)
     training = check_training(read_dataset(tmp_path))
-    asked = [training.contents[row] for row in (7, 0, 3)]
-    assert training.rows_of(asked).tolist() == [0, 3, 7]
+    asked = [training.contents[row] for row in (3, 0, 2)]
+    assert training.rows_of(asked).tolist() == [0, 2, 3]
     assert training.rows_of([]).tolist() == []
 
 
