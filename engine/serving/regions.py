@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
+import weakref
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ _FOLDER = Path("/dev/shm")
 
 
 class Region(Protocol):
-    """A piece of memory under a name that the server knows."""
+    """A piece of memory under a name that the server knows; this process gives it back with the object."""
 
     name: str
 
@@ -26,7 +27,7 @@ class Region(Protocol):
         """Put (N, H, W, 3) pictures at its start."""
 
     def close(self, client: Any) -> None:
-        """Let the server forget it, where it can be reached, and give the memory back."""
+        """Let the server forget it, which it may have; raises tritonclient's exception where it has not."""
 
 
 class SystemRegion:
@@ -67,6 +68,7 @@ class CudaRegion:
         self.name = _name()
         self._cuda = cuda
         self._handle = cuda.create_shared_memory_region(self.name, size_bytes, 0)
+        weakref.finalize(self, cuda.destroy_shared_memory_region, self._handle)
         handle = cuda.get_raw_handle(self._handle)
         client.register_cuda_shared_memory(self.name, handle, 0, size_bytes, client_timeout=ASK_S)
 
@@ -76,10 +78,7 @@ class CudaRegion:
 
     def close(self, client: Any) -> None:
         """See `Region.close`."""
-        try:
-            client.unregister_cuda_shared_memory(self.name, client_timeout=ASK_S)
-        finally:
-            self._cuda.destroy_shared_memory_region(self._handle)
+        client.unregister_cuda_shared_memory(self.name, client_timeout=ASK_S)
 
 
 def _name() -> str:

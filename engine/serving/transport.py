@@ -23,7 +23,7 @@ class Transport(Protocol):
         """(N, H, W, 3) pictures to a member -> its raw scores and maps; raises tritonclient's exception."""
 
     def close(self) -> None:
-        """Give back what the server holds for it, where it can be reached."""
+        """Let the server forget its memory; raises tritonclient's exception where it has not: call it again."""
 
 
 class MessageTransport:

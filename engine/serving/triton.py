@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,10 +20,12 @@ from engine.triton.served import Flavour, tag
 from engine.types import U8
 
 _FLAVOURS: tuple[Flavour, ...] = ("gpu", "cpu")
-_AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "NOT_FOUND")
+_GONE = "UNAVAILABLE"
+_AWAY = (_GONE, "DEADLINE_EXCEEDED", "CANCELLED", "NOT_FOUND")
 _HERE = ("127.0.0.1", "localhost", "[::1]", "unix")
 _REGION = "shared memory region"
 _RECONNECT_MS = 500
+_LETS_GO_S = 0.01  # a server uses a request's memory for a moment after its answer
 _CHANNEL = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -55,6 +58,7 @@ class TritonPredictor:
         self._size = (manifest.input.height, manifest.input.width)
         self._capacity = min(batch_size, MAX_BATCH)
         self._idle: queue.LifoQueue[Transport] = queue.LifoQueue()
+        self._leaving: queue.SimpleQueue[Transport] = queue.SimpleQueue()  # the server has not let go of them yet
 
     def predict(self, images: U8) -> RawBatch:
         """See `Predictor.predict`."""
@@ -64,6 +68,10 @@ class TritonPredictor:
     def close(self) -> None:
         """See `Predictor.close`."""
         self._close_idle()
+        end = time.monotonic() + ASK_S
+        while not self._leaving.empty() and time.monotonic() < end:
+            time.sleep(_LETS_GO_S)
+            self._close_leaving()
         self._client.close()
 
     def _ask(self, images: U8, forgotten: bool = False) -> RawBatch:
@@ -99,16 +107,27 @@ class TritonPredictor:
             how = "system" if self._settings.url.startswith(_HERE) else "off"
         if how == "off":
             return MessageTransport(self._client)
-        return SharedTransport(self._client, self._capacity, self._size, cuda=how == "cuda")
+        transport = SharedTransport(self._client, self._capacity, self._size, cuda=how == "cuda")
+        self._close_leaving()  # the server answers again
+        return transport
 
     def _close_idle(self) -> None:
         with suppress(queue.Empty):
             while True:
                 self._close_transport(self._idle.get_nowait())
 
+    def _close_leaving(self) -> None:
+        for _ in range(self._leaving.qsize()):
+            with suppress(queue.Empty):
+                self._close_transport(self._leaving.get_nowait())
+
     def _close_transport(self, transport: Transport) -> None:
-        with suppress(self._foreign):  # a server that is away holds nothing
+        """Give it back; at the next occasion where the server is still using its memory, or hangs."""
+        try:
             transport.close()
+        except self._foreign as error:
+            if _GONE not in str(error):  # a server that is gone holds nothing
+                self._leaving.put(transport)
 
     def _find_member(self) -> str:
         """The model of this bundle on the server; raises BackendAwayError where it serves none."""

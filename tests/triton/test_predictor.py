@@ -7,13 +7,16 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from engine import bundle as bundles
 from engine.config import Line, Runtime, Triton
@@ -49,6 +52,20 @@ def make(bundle) -> Iterator[Callable[..., TritonPredictor]]:
     yield make
     for predictor in made:
         predictor.close()
+
+
+def known_memory(client) -> list[str]:
+    """The shared memory that the server holds."""
+    return list(client.get_system_shared_memory_status().regions)
+
+
+def forget_memory(client) -> None:
+    """Take all shared memory from the server, as a restart does; what a request has just used is refused a while."""
+    end = time.monotonic() + 10
+    while known_memory(client) and time.monotonic() < end:
+        with suppress(InferenceServerException):
+            client.unregister_system_shared_memory()
+    assert known_memory(client) == []
 
 
 @pytest.mark.parametrize("shared_memory", ["auto", "system", "off"])
@@ -87,8 +104,23 @@ def test_shared_memory_has_no_name_that_a_killed_process_could_leave(running, ma
 def test_a_server_that_has_forgotten_the_memory_gets_it_again(running, make, client, local, images):
     predictor = make(running.grpc)
     predictor.predict(images)
-    client.unregister_system_shared_memory()
+    forget_memory(client)
     np.testing.assert_allclose(predictor.predict(images).scores, local.predict(images).scores, rtol=1e-3)
+
+
+def test_a_server_that_was_too_slow_is_left_no_memory(running, make, client, images):
+    forget_memory(client)
+    predictor = make(running.grpc, timeout_ms=500)
+    predictor.predict(images)
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BackendAwayError, match="DEADLINE_EXCEEDED"):
+            predictor.predict(images)
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    predictor.predict(images)
+    predictor.close()
+    assert known_memory(client) == []
 
 
 def test_a_server_that_hangs_is_away_until_it_answers_again(running, make, local, images):
