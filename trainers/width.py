@@ -6,7 +6,14 @@ import torch
 
 from trainers.base import Width
 
+_FEWEST = 8  # with fewer, oneDNN 3.12's strided 1 x 1 convolutions get wrong gradients and break the heap (AVX2)
+
 SHARES: dict[Width, float] = {"narrow": 0.25, "full": 1.0}  # share of the paper's channels
+
+
+def scaled(channels: int, share: float) -> int:
+    """The channels of a layer in a network of a share of the paper's."""
+    return max(_FEWEST, round(channels * share))
 
 
 def device() -> torch.device:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainers.backbones import STRIDES, Backbone
 from trainers.backbones.resnet import BasicBlock
 from trainers.dataset.patches import cut, per_side
+from trainers.width import scaled
 
 STAGES = (64, 128, 256, 512)  # ResNet-18's channels
 LARGE_PX = 128  # from here on the stem is ImageNet's
@@ -55,7 +56,7 @@ class ResNet18(Trunk):
 
     def __init__(self, patch_px: int, stride_px: int, width: float) -> None:
         super().__init__(patch_px, stride_px)
-        channels = [_scaled(c, width) for c in STAGES]
+        channels = [scaled(c, width) for c in STAGES]
         large = patch_px >= LARGE_PX
         kernel, stride = (7, 2) if large else (3, 1)
         stem: list[nn.Module] = [nn.Conv2d(3, channels[0], kernel, stride, padding=kernel // 2, bias=False)]
@@ -81,8 +82,8 @@ class PaddingFree(Trunk):
         modules: list[nn.Module] = []
         channels = 3
         for out, kernel, step in PADDING_FREE[patch_px]:
-            modules += [nn.Conv2d(channels, _scaled(out, width), kernel, step, bias=False)]
-            channels = _scaled(out, width)
+            modules += [nn.Conv2d(channels, scaled(out, width), kernel, step, bias=False)]
+            channels = scaled(out, width)
             modules += [nn.BatchNorm2d(channels), nn.ReLU()]
         self.layers = nn.Sequential(*modules)
         self.features = channels
@@ -116,7 +117,3 @@ class ImageNet(Trunk):
         for index in range(len(STRIDES)):
             x = self.backbone.level(index, x)
         return x.mean(dim=(2, 3))
-
-
-def _scaled(channels: int, width: float) -> int:
-    return max(4, round(channels * width))

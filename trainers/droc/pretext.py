@@ -13,6 +13,7 @@ from trainers.droc.head import HIDDEN, ROTATIONS, Head, RotationHead
 from trainers.droc.network import Trunk
 from trainers.droc.settings import Settings
 from trainers.droc.views import mirrors, view, widened
+from trainers.width import scaled
 
 EMBEDDING = 128  # of contrastive heads
 
@@ -32,7 +33,7 @@ class Representation(nn.Module):
 
 def make_head(features: int, settings: Settings) -> Head:
     """The head of the settings' pretext task; its hidden layers are as wide as the network is."""
-    hidden = max(4, round(HIDDEN * settings.channel_share))
+    hidden = scaled(HIDDEN, settings.channel_share)
     if settings.pretext == "rotation":
         return RotationHead(features, settings.layers, hidden, hidden)
     return Head(features, settings.layers, hidden, EMBEDDING)

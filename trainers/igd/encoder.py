@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from trainers.backbones import STRIDES, Backbone
 from trainers.backbones.resnet import BasicBlock
+from trainers.width import scaled
 
 STAGES = (64, 128, 256, 512)  # ResNet-18's channels
 REDUCTION = 8  # of the sides, by the stages after the stem
@@ -83,4 +84,4 @@ def stem_stride(side_px: int) -> int:
 
 def stage_channels(width: float) -> tuple[int, ...]:
     """The channels of ResNet-18's stages at a share `width`."""
-    return tuple(max(4, round(c * width)) for c in STAGES)
+    return tuple(scaled(c, width) for c in STAGES)

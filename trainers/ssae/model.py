@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.dataset.pixels import in_unit_range
+from trainers.width import scaled
 
 CHANNELS = (64, 128, 256)  # of the three resolutions above the bottleneck
 STACK_CHANNELS = 64  # of each dilated convolution
@@ -63,8 +64,8 @@ class Autoencoder(nn.Module):
 
     def __init__(self, width: float) -> None:
         super().__init__()
-        sizes = [3, *(_scaled(c, width) for c in CHANNELS)]  # e.g. 3, 64, 128, 256
-        each = _scaled(STACK_CHANNELS, width)
+        sizes = [3, *(scaled(c, width) for c in CHANNELS)]  # e.g. 3, 64, 128, 256
+        each = scaled(STACK_CHANNELS, width)
         stacked = each * len(DILATIONS)
         encoder: list[nn.Module] = []
         for channels, out in pairwise(sizes):
@@ -109,10 +110,6 @@ class FusedMap(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         maps = [member(images) / self.scales[i] for i, member in enumerate(self.members)]  # (N, H, W) each
         return torch.stack(maps).mean(dim=0)
-
-
-def _scaled(channels: int, width: float) -> int:
-    return max(1, round(channels * width))
 
 
 def _conv(channels: int, out: int) -> tuple[nn.Module, ...]:
