@@ -52,7 +52,7 @@ QUESTION = "one_class"
 SIDE_PX = 32
 _PADDING_FREE = droc.Settings(side_px=SIDE_PX, network="padding-free", width="narrow", epochs=6)
 _RESNET = replace(_PADDING_FREE, network="resnet18", epochs=2)
-_IGD = igd.Settings(side_px=SIDE_PX, width="narrow", epochs=4, e_step_every=1)
+_IGD = igd.Settings(side_px=SIDE_PX, width="narrow", epochs=4)
 _ENCODERS: Sequence[EncoderKind] = ("imagenet", "scratch")
 VARIANTS: Mapping[str, droc.Settings | igd.Settings] = {
     **{f"droc, {task}": replace(_PADDING_FREE, pretext=task) for task in TASKS},
@@ -188,7 +188,7 @@ def _igd_learner(training: Resized, settings: igd.Settings, seed: int) -> Descri
         model = Descriptor(trunk, SIDE_PX, share, settings.objective)
         critic = Critic(SIDE_PX, share)
     features = trunk_features(trunk, training) if settings.encoder == "imagenet" else None
-    plan = Plan(settings.epochs, settings.batch, settings.e_step_every)
+    plan = Plan(settings.epochs, settings.batch, settings.e_step_period)
     return DescriptorLearner(model, critic, features, settings, plan, seed)
 
 

@@ -13,6 +13,8 @@ from trainers.width import SHARES, default_width
 
 _LOCAL = 1 / 6  # passes of the local model for one of the global one: a picture has more than 200 patches
 _LOCAL_PRETRAINING = 1 / 20
+_E_STEPS = 6  # of a training that is shorter than the paper's
+_E_STEP_EVERY = 10  # epochs, the paper's
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,10 @@ class Settings:
     """The networks, their training and their map.
 
     `encoder` says where f comes from, see `igd.encoder`; `width` is the share of ResNet-18's channels, None is full
-    where there is a GPU and narrow elsewhere. `epochs` and `e_step_every` are the global model's: the E-step comes
-    before every `e_step_every`-th epoch, from the first on. The local one learns from at most `patches` patches, drawn
-    once.
+    where there is a GPU and narrow elsewhere. `epochs`, `e_step_every` and `pretraining_epochs` are the global model's:
+    the E-step comes before every `e_step_every`-th epoch, from the first on; None is six times, and in more than 60
+    epochs every ten. An encoder that is taught before makes `pretraining_epochs`, None is as many as follow. The local
+    model learns from at most `patches` patches, drawn once.
     """
 
     side_px: int = 256
@@ -47,17 +50,17 @@ class Settings:
     objective: Objective = Objective()
     smoothing_sigma_px: float = 4.0
 
-    epochs: int = 60
+    epochs: int = 20
     batch: int = 16
     local_batch: int = 64
     patches: int = 60_000
-    e_step_every: int = 10
+    e_step_every: int | None = None
     learning_rate: float = 0.001
     betas: tuple[float, float] = (0.0, 0.9)
     weight_decay: float = 1e-6
     decay_power: float = 0.9
 
-    pretraining_epochs: int = 60
+    pretraining_epochs: int | None = None
 
     def __post_init__(self) -> None:
         if self.side_px != PATCH_PX and (self.side_px % 64 or self.side_px < 64):
@@ -86,21 +89,25 @@ class Settings:
         return max(1, round(epochs * _LOCAL))
 
     @property
-    def local_pretraining_epochs(self) -> int:
+    def e_step_period(self) -> int:
+        """Epochs of the global model from one E-step to the next."""
+        return self.e_step_every or min(_E_STEP_EVERY, max(1, round(self.epochs / _E_STEPS)))
+
+    @property
+    def encoder_epochs(self) -> int:
+        """Of the global model's encoder, where it is taught before."""
+        return self.pretraining_epochs or self.epochs
+
+    @property
+    def local_encoder_epochs(self) -> int:
         """Of the local model's encoder."""
-        return max(1, round(self.pretraining_epochs * _LOCAL_PRETRAINING))
+        return max(1, round(self.encoder_epochs * _LOCAL_PRETRAINING))
 
     def with_options(self, options: TrainOptions) -> Settings:
-        """These settings with what the command line changed, schedules in proportion to it, and the width decided.
-
-        A longer training has more E-steps, a shorter one as many.
-        """
-        share = (options.epochs or self.epochs) / self.epochs
+        """These settings with what the command line changed, and the width decided."""
         given = {
             "side_px": options.side_px,
             "epochs": options.epochs,
-            "e_step_every": max(1, round(self.e_step_every * min(share, 1))),
-            "pretraining_epochs": max(1, round(self.pretraining_epochs * share)),
             "encoder": options.encoder,
             "backbone": options.backbone,
             "width": options.width or self.width or default_width(),
@@ -110,5 +117,6 @@ class Settings:
     def record(self) -> dict[str, Fact]:
         """Plain values for the manifest; lists are joined by commas, a backbone's file is left out."""
         values = asdict(self) | {"backbone": self.backbone.partition("=")[0]}
+        values |= {"e_step_every": self.e_step_period, "pretraining_epochs": self.encoder_epochs}
         values |= values.pop("objective")
         return plain(values)

@@ -60,13 +60,13 @@ def _learn(job: Job[Settings]) -> Learnt:
     s, training = job.settings, job.pictures.learning
     facts: dict[str, Fact] = {}
     used: list[Checkpoint] = []
-    whole_plan = Plan(s.epochs, s.batch, s.e_step_every)
-    whole = _trained(Member("global", training, s.side_px, whole_plan, s.pretraining_epochs), job, facts, used)
+    whole_plan = Plan(s.epochs, s.batch, s.e_step_period)
+    whole = _trained(Member("global", training, s.side_px, whole_plan, s.encoder_epochs), job, facts, used)
     local = None
     if s.local:
         cuts = patches(training, s.side_px, s.patches, job.options.seed)
-        plan = Plan(s.passes(s.epochs), s.local_batch, s.passes(s.e_step_every))
-        local = _trained(Member("local", cuts, PATCH_PX, plan, s.local_pretraining_epochs), job, facts, used)
+        plan = Plan(s.passes(s.epochs), s.local_batch, s.passes(s.e_step_period))
+        local = _trained(Member("local", cuts, PATCH_PX, plan, s.local_encoder_epochs), job, facts, used)
         facts["patches"] = len(cuts)
     network = Fused(whole, local, s.side_px)
     return Learnt(network, s.smoothing_sigma_px, facts, tuple(used), scores=True, mean=_MEAN, std=_STD)

@@ -36,7 +36,7 @@ def pictures(parts):
 
 
 def test_fusion_is_equations_13_to_17(parts):
-    with seeded(0):
+    with seeded(1):
         whole = Descriptor(ResidualTrunk(64, 0.1, 64), 64, 0.1, Objective()).eval()
         local = Descriptor(ResidualTrunk(32, 0.1, 64), 32, 0.1, Objective()).eval()
     images = torch.from_numpy(pictures(parts)[:2])
@@ -195,12 +195,18 @@ def test_robustness_tables_have_the_paper_s_shares():
 
 
 @pytest.mark.parametrize(
-    ("epochs", "schedule"), [(None, (10, 60)), (60, (10, 60)), (6, (1, 6)), (1, (1, 1)), (240, (10, 240))]
+    ("epochs", "schedule"), [(20, (3, 20)), (60, (10, 60)), (6, (1, 6)), (1, (1, 1)), (240, (10, 240))]
 )
 def test_e_steps_and_pretraining_go_in_proportion_with_the_training(epochs, schedule):
     asked = Settings().with_options(TrainOptions(Path(), Path(), epochs=epochs))
-    assert (asked.e_step_every, asked.pretraining_epochs) == schedule
+    assert (asked.e_step_period, asked.encoder_epochs) == schedule
+    assert (asked.record()["e_step_every"], asked.record()["pretraining_epochs"]) == schedule
+
+
+def test_a_schedule_that_is_given_stays():
+    asked = Settings(e_step_every=5, pretraining_epochs=7).with_options(TrainOptions(Path(), Path(), epochs=60))
+    assert (asked.e_step_period, asked.encoder_epochs) == (5, 7)
 
 
 def test_an_encoder_of_the_local_model_is_taught_a_twentieth_of_the_global_one_s_passes():
-    assert [Settings(pretraining_epochs=n).local_pretraining_epochs for n in (1, 60, 2000)] == [1, 3, 100]
+    assert [Settings(pretraining_epochs=n).local_encoder_epochs for n in (1, 60, 2000)] == [1, 3, 100]
