@@ -89,10 +89,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _caption(document: Document) -> str:
-    environment = document["environment"]
-    versions = environment["versions"]
+    """The machines and days of its runs; of the document itself where runs do not tell theirs."""
+    runs = [run for row in document.get("rows", []) for run in row.get("runs", [])]
+    environments = [run["environment"] for run in runs if "environment" in run] or [document["environment"]]
+    machines = " and ".join(sorted({f"{each['cpu']}, {each['cores']} cores" for each in environments}))
+    days = sorted({each["utc"][:10] for each in environments})
+    versions = document["environment"]["versions"]
     named = ", ".join(f"{name} {versions[name]}" for name in ("onnxruntime", "openvino", "torch") if name in versions)
-    return f"{environment['cpu']}, {environment['cores']} cores; {named}; {environment['utc'][:10]}."
+    return f"{machines}; {named}; {' to '.join(dict.fromkeys((days[0], days[-1])))}."
 
 
 if __name__ == "__main__":

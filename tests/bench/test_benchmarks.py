@@ -42,6 +42,20 @@ def test_tables_fill_their_markers_and_leave_the_rest(tmp_path):
     assert tables.rendered(new, tmp_path) == new
 
 
+def test_a_table_of_runs_names_every_machine_and_day(tmp_path):
+    def run(seed, cpu, day):
+        cost = {"train_cpu_s": 9, "peak_mb": 9}
+        return {"seed": seed, **cost, "environment": {"cpu": cpu, "cores": 2, "utc": f"2026-11-{day}T01:00:00+00:00"}}
+
+    runs = [run(0, "Xeon", 27), run(1, "EPYC", 25), run(2, "Xeon", 26)]
+    row = {"data": "cells", "variant": "igd, scratch", "epochs": 6, "fps": None, "runs": runs}
+    Answer("methods", {"rows": [row]}).write(tmp_path)
+    text = tables.rendered("<!-- table: methods -->\n<!-- end -->\n", tmp_path)
+    caption = text.splitlines()[-2]
+    assert caption.startswith("EPYC, 2 cores and Xeon, 2 cores; ")
+    assert caption.endswith("; 2026-11-25 to 2026-11-27.")
+
+
 def test_every_question_has_a_table_and_a_place_in_the_readme():
     alone = {module.QUESTION for module in (bench_mahalanobis, methods, one_class)}
     assert {*run.QUESTIONS} | alone == set(tables.TABLES)
