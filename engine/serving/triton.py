@@ -67,11 +67,11 @@ class TritonPredictor:
 
     def close(self) -> None:
         """See `Predictor.close`."""
-        self._close_idle()
+        self._close_all(self._idle)
         end = time.monotonic() + ASK_S
         while not self._leaving.empty() and time.monotonic() < end:
             time.sleep(_LETS_GO_S)
-            self._close_leaving()
+            self._close_all(self._leaving)
         self._client.close()
 
     def _ask(self, images: U8, forgotten: bool = False) -> RawBatch:
@@ -83,7 +83,7 @@ class TritonPredictor:
                 return transport.ask(self._find_member(), images, self._settings.timeout_ms / 1e3)
         except self._foreign as error:
             if _REGION in str(error) and not forgotten:
-                self._close_idle()
+                self._close_all(self._idle)
                 return self._ask(images, forgotten=True)
             raise self._translated(error, images) from error
 
@@ -108,18 +108,13 @@ class TritonPredictor:
         if how == "off":
             return MessageTransport(self._client)
         transport = SharedTransport(self._client, self._capacity, self._size, cuda=how == "cuda")
-        self._close_leaving()  # the server answers again
+        self._close_all(self._leaving)  # the server answers again
         return transport
 
-    def _close_idle(self) -> None:
-        with suppress(queue.Empty):
-            while True:
-                self._close_transport(self._idle.get_nowait())
-
-    def _close_leaving(self) -> None:
-        for _ in range(self._leaving.qsize()):
-            with suppress(queue.Empty):
-                self._close_transport(self._leaving.get_nowait())
+    def _close_all(self, transports: queue.LifoQueue[Transport] | queue.SimpleQueue[Transport]) -> None:
+        for _ in range(transports.qsize()):
+            with suppress(queue.Empty):  # another thread took it
+                self._close_transport(transports.get_nowait())
 
     def _close_transport(self, transport: Transport) -> None:
         """Give it back; at the next occasion where the server is still using its memory, or hangs."""

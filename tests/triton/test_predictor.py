@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -68,6 +68,16 @@ def forget_memory(client) -> None:
     assert known_memory(client) == []
 
 
+@contextmanager
+def hanging(running) -> Iterator[None]:
+    """Within, the server answers nobody."""
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("shared_memory", ["auto", "system", "off"])
 @pytest.mark.parametrize("n", [1, 8, 19])
 def test_scores_and_maps_are_the_in_process_ones(running, make, local, n, shared_memory):
@@ -112,12 +122,8 @@ def test_a_server_that_was_too_slow_is_left_no_memory(running, make, client, ima
     forget_memory(client)
     predictor = make(running.grpc, timeout_ms=500)
     predictor.predict(images)
-    os.kill(running.pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(BackendAwayError, match="DEADLINE_EXCEEDED"):
-            predictor.predict(images)
-    finally:
-        os.kill(running.pid, signal.SIGCONT)
+    with hanging(running), pytest.raises(BackendAwayError, match="DEADLINE_EXCEEDED"):
+        predictor.predict(images)
     predictor.predict(images)
     predictor.close()
     assert known_memory(client) == []
@@ -126,12 +132,8 @@ def test_a_server_that_was_too_slow_is_left_no_memory(running, make, client, ima
 def test_a_server_that_hangs_is_away_until_it_answers_again(running, make, local, images):
     predictor = make(running.grpc, timeout_ms=2000)
     predictor.predict(images)
-    os.kill(running.pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(BackendAwayError, match="DEADLINE_EXCEEDED"):
-            predictor.predict(images)
-    finally:
-        os.kill(running.pid, signal.SIGCONT)
+    with hanging(running), pytest.raises(BackendAwayError, match="DEADLINE_EXCEEDED"):
+        predictor.predict(images)
     np.testing.assert_allclose(predictor.predict(images).scores, local.predict(images).scores, rtol=1e-3)
 
 

@@ -195,7 +195,7 @@ def test_robustness_tables_have_the_paper_s_shares():
 
 
 @pytest.mark.parametrize(
-    ("epochs", "schedule"), [(20, (3, 20)), (60, (10, 60)), (6, (1, 6)), (1, (1, 1)), (240, (10, 240))]
+    ("epochs", "schedule"), [(None, (3, 20)), (20, (3, 20)), (60, (10, 60)), (6, (1, 6)), (1, (1, 1)), (240, (10, 240))]
 )
 def test_e_steps_and_pretraining_go_in_proportion_with_the_training(epochs, schedule):
     asked = Settings().with_options(TrainOptions(Path(), Path(), epochs=epochs))
