@@ -79,8 +79,18 @@ class Line:
 
     def push(self, level: int = 20, **changes: object) -> str:
         """Add a good frame (dark) or an anomalous one (bright); returns its entry id."""
+        return self.push_fields(self._fields(level, **changes))
+
+    def push_at_once(self, n: int) -> list[str]:
+        """Add n good frames in one transaction: whoever reads the first can read them all."""
+        together = self.client.pipeline(transaction=True)
+        for _ in range(n):
+            together.xadd(self.keys.frames, self._fields(20))
+        return [entry.decode() for entry in together.execute()]
+
+    def _fields(self, level: int, **changes: object) -> dict[str, bytes]:
         frame = Frame(**{"camera": "cam1", "ts_ns": time.time_ns(), "codec": "png", "data": png(level), **changes})
-        return self.push_fields(encode_frame(frame))
+        return encode_frame(frame)
 
     def push_fields(self, fields: dict[str, bytes]) -> str:
         return self.client.xadd(self.keys.frames, fields).decode()

@@ -120,7 +120,7 @@ def test_a_server_that_has_forgotten_the_memory_gets_it_again(running, make, cli
 
 def test_a_server_that_was_too_slow_is_left_no_memory(running, make, client, images):
     forget_memory(client)
-    predictor = make(running.grpc, timeout_ms=500)
+    predictor = make(running.grpc, timeout_ms=2000)
     predictor.predict(images)
     with hanging(running), pytest.raises(BackendAwayError, match="DEADLINE_EXCEEDED"):
         predictor.predict(images)
